@@ -1,0 +1,25 @@
+"""Every exception and warning of ntkit: each text names the argument and says what to do next."""
+
+
+class NtkitError(Exception):
+    """Base of the errors that are particular to ntkit; plain bad arguments raise `ValueError`."""
+
+
+class NotPositiveDefiniteError(NtkitError, ValueError):
+    """A Gram matrix could not be factored; the text names kernel, dtype, eigenvalue and remedies."""
+
+
+class DivergenceError(NtkitError, ValueError):
+    """A discrete-time learning rate at which gradient descent diverges."""
+
+
+class KernelUndefinedError(NtkitError, ValueError):
+    """The requested kernel does not exist, e.g. the NTK through a step function."""
+
+
+class KernelOverflowError(NtkitError, ValueError):
+    """A kernel value is too large for its dtype (large `w_std`, great depth, float32)."""
+
+
+class AccuracyWarning(UserWarning):
+    """A result is less accurate than asked for; the text states what was reached."""

@@ -1,0 +1,1 @@
+"""Bayesian inference with a kernel: Gaussian processes, their evidence, predictive distributions."""

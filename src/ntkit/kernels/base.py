@@ -1,0 +1,40 @@
+"""The waist of the library: a `Kernel` is a function of two sets of points, whatever lies behind it."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float
+
+from ntkit.numerics.dtypes import Array
+
+if TYPE_CHECKING:
+    from ntkit.kernels.algebra import Product, Scaled, Sum
+
+
+class Kernel(ABC):
+    """A symmetric positive semi-definite function `k(x, x')`, evaluated on blocks of points.
+
+    NumPy arrays in give NumPy arrays out in the same dtype; JAX arrays in give JAX arrays out, and
+    under `jit`, `grad` and `vmap` a kernel is a pure function.
+    """
+
+    @abstractmethod
+    def __call__(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Float[Array, "n1 n2"]:
+        """The Gram matrix `k(x1_i, x2_j)`; `x2=None` means `x1` against itself, symmetric, exact diagonal."""
+
+    @abstractmethod
+    def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+        """`k(x_i, x_i)` without the matrix."""
+
+    def __add__(self, other: "Kernel") -> "Sum":
+        from ntkit.kernels.algebra import Sum
+
+        return Sum(self, other)
+
+    def __mul__(self, other: "Kernel | float") -> "Product | Scaled":
+        from ntkit.kernels.algebra import Product, Scaled
+
+        return Product(self, other) if isinstance(other, Kernel) else Scaled(self, other)
+
+    def __rmul__(self, other: float) -> "Product | Scaled":
+        return self * other

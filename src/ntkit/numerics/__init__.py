@@ -1,0 +1,1 @@
+"""Numerical ground rules, kept in one place: precision, angles, Hermite expansions, definiteness."""

@@ -1,0 +1,114 @@
+"""Precision policy: NumPy in, NumPy out in the same dtype; JAX in, JAX out; no global switches.
+
+`evaluate` runs a pure JAX function at the precision of its NumPy inputs inside a *local* x64
+context, so that float64 stays float64 whatever the user's JAX configuration.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array | np.ndarray
+"""An array of either library; what goes in decides what comes out."""
+
+
+def is_concrete(tree: Any) -> bool:
+    """Whether every array in `tree` holds numbers now (is not a value traced by jit, grad or vmap)."""
+    for leaf in jax.tree_util.tree_leaves(tree):
+        if isinstance(leaf, jax.Array):
+            try:
+                leaf.devices()
+            except jax.errors.ConcretizationTypeError:
+                return False
+    return True
+
+
+def is_numpy(*arrays: Array | None) -> bool:
+    """Whether none of the arrays is a JAX array, so that the answer is due as NumPy."""
+    return not any(isinstance(array, jax.Array) for array in arrays)
+
+
+def precision(dtype: Any):
+    """A local context in which JAX keeps `dtype`: 64-bit for float64, the user's setting otherwise."""
+    return jax.enable_x64(True) if np.dtype(dtype) == np.float64 else jax.enable_x64(jax.config.jax_enable_x64)
+
+
+def evaluate(function: Callable[..., Any], *arrays: Array) -> Any:
+    """Call a pure JAX function with the arrays' own precision; NumPy in gives writable NumPy out."""
+    if not is_numpy(*arrays):
+        return function(*arrays)
+    with precision(np.result_type(*arrays)):
+        result = function(*(jnp.asarray(array) for array in arrays))
+        return jax.tree_util.tree_map(np.array, result)
+
+
+def as_points(who: str, x: Array, name: str = "x") -> Array:
+    """Check a set of inputs, shape (n, d): floating, two-dimensional, not empty, finite.
+
+    NumPy integers and booleans become float64. Values traced by JAX cannot be checked for finiteness.
+
+    Raises:
+        ValueError: naming `who`, the argument and the remedy.
+    """
+    if not isinstance(x, jax.Array | np.ndarray):
+        raise ValueError(f"{who} needs {name} as an array, got {type(x).__name__}. Use numpy.asarray({name}).")
+    if x.ndim != 2:
+        raise ValueError(
+            f"{who} needs {name} of shape (points, features), got shape {x.shape}. Use {name}.reshape(len({name}), -1)."
+        )
+    if 0 in x.shape:
+        raise ValueError(f"{who} needs {name} with at least one point and one feature, got shape {x.shape}.")
+    if isinstance(x, np.ndarray) and x.dtype.kind in "iub":
+        x = x.astype(np.float64)
+    if x.dtype not in (np.float32, np.float64):
+        raise ValueError(f"{who} needs {name} in float32 or float64, got {x.dtype}. Use {name}.astype('float64').")
+    check_finite(who, x, name)
+    return x
+
+
+def check_finite(who: str, x: Array, name: str) -> None:
+    """Raise when a concrete array holds a NaN or an infinity, and say where the first one is."""
+    if not is_concrete(x):
+        return
+    finite = np.isfinite(np.asarray(x))
+    if not finite.all():
+        where = tuple(int(index) for index in np.argwhere(~finite)[0])
+        raise ValueError(
+            f"{who} needs finite values, got {np.asarray(x)[where]} at {name}{list(where)}. "
+            "Drop or impute missing values first."
+        )
+
+
+def as_point_pair(who: str, x1: Array, x2: Array | None) -> tuple[Array, Array | None]:
+    """Check two sets of inputs against each other: same features, same dtype, same array library."""
+    x1 = as_points(who, x1, "x1")
+    if x2 is None:
+        return x1, None
+    x2 = as_points(who, x2, "x2")
+    if x1.shape[1] != x2.shape[1]:
+        raise ValueError(
+            f"{who} needs x1 and x2 with equally many features, got {x1.shape[1]} and {x2.shape[1]}."
+        )
+    if x1.dtype != x2.dtype:
+        raise ValueError(f"{who} needs x1 and x2 of one dtype, got {x1.dtype} and {x2.dtype}. Convert one with astype.")
+    return x1, x2
+
+
+def as_targets(who: str, y: Array, points: int) -> Array:
+    """Check targets, shape (points, outputs), finite and floating.
+
+    Raises:
+        ValueError: naming `who`, the argument and the remedy.
+    """
+    if not isinstance(y, jax.Array | np.ndarray) or y.ndim != 2:
+        shape = getattr(y, "shape", type(y).__name__)
+        raise ValueError(f"{who} needs y of shape (points, outputs), got {shape}. A vector y goes in as y[:, None].")
+    if y.shape[0] != points or y.shape[1] == 0:
+        raise ValueError(f"{who} needs one row of y per point: x has {points}, y has shape {y.shape}.")
+    if isinstance(y, np.ndarray) and y.dtype.kind in "iub":
+        y = y.astype(np.float64)
+    check_finite(who, y, "y")
+    return y
