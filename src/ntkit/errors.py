@@ -23,3 +23,11 @@ class KernelOverflowError(NtkitError, ValueError):
 
 class AccuracyWarning(UserWarning):
     """A result is less accurate than asked for; the text states what was reached."""
+
+
+class TableError(NtkitError, ValueError):
+    """A table that cannot be used as asked; the text names the column, the count and the remedies."""
+
+
+class ModelFileError(NtkitError, ValueError):
+    """A saved model that is missing, damaged, of another version, or cannot be written."""
