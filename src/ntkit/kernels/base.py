@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 
 from ntkit.numerics.dtypes import Array
+from ntkit.numerics.trees import Value
 
 if TYPE_CHECKING:
     from ntkit.kernels.algebra import Product, Scaled, Sum
 
 
-class Kernel(ABC):
+class Kernel(Value, ABC):
     """A symmetric positive semi-definite function `k(x, x')`, evaluated on blocks of points.
 
     NumPy arrays in give NumPy arrays out in the same dtype; JAX arrays in give JAX arrays out, and

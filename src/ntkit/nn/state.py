@@ -1,0 +1,46 @@
+"""What flows from layer to layer in the infinite-width limit: both kernels of a block of pairs of inputs."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+
+from ntkit.numerics.gaussian_pair import GaussianPair
+from ntkit.numerics.trees import pytree
+
+
+@pytree("width")
+@dataclass(frozen=True)
+class KernelState:
+    """Covariances of one layer's values between two sets of inputs.
+
+    Attributes:
+        nngp: covariance `Sigma(x, x')` of one unit; shape (n1, n2), or (n,) for a diagonal.
+        ntk: tangent kernel `Theta(x, x')`, the same shape; None when it is not asked for.
+        var1: `Sigma(x, x)`, shape (n1, 1), or (n,) for a diagonal.
+        var2: `Sigma(x', x')`, shape (1, n2), or (n,) for a diagonal.
+        defect: `1 - Sigma(x, x') / sqrt(Sigma(x, x) Sigma(x', x'))`, the shape of `nngp`.
+        width: units of the layer (features of the input); only the standard parametrisation needs it.
+    """
+
+    nngp: Any
+    ntk: Any
+    var1: Any
+    var2: Any
+    defect: Any
+    width: int
+
+    @property
+    def pair(self) -> GaussianPair:
+        """The two Gaussian variables whose expectation an activation takes."""
+        return GaussianPair(self.nngp, self.var1, self.var2, self.defect)
+
+    @classmethod
+    def diagonal(cls, var: jax.Array, width: int, ntk: bool = True) -> "KernelState":
+        """The state of inputs paired with themselves, shape (n,), before the first layer."""
+        pair = GaussianPair.same(var)
+        return cls(pair.cov, 0.0 * var if ntk else None, pair.var1, pair.var2, pair.defect, width)
+
+    def updated(self, **changes: Any) -> "KernelState":
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
