@@ -1,0 +1,230 @@
+"""The empirical NTK against derivatives taken by hand, by brute force, and against its own variants."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkit.empirical import EmpiricalNTK
+from ntkit.empirical.function import as_input_pair
+
+EPSILON = {np.float32: 1.2e-7, np.float64: 2.3e-16}
+
+
+def mlp(params, x):
+    """A tanh network with nested parameters; written out here so that nothing else can fail."""
+    (w1, b1), head = params["body"], params["head"]
+    hidden = jnp.tanh(jnp.matmul(x, w1, precision="highest") + b1[None, :])
+    return jnp.matmul(hidden, head, precision="highest")
+
+
+def mlp_params(inputs=3, width=16, outputs=2, dtype=np.float64, seed=0):
+    generator = np.random.default_rng(seed)
+    draw = lambda *shape: generator.normal(size=shape).astype(dtype) / np.sqrt(shape[0]).astype(dtype)
+    return {"body": (draw(inputs, width), draw(width)), "head": draw(width, outputs)}
+
+
+def points(n, d=3, dtype=np.float64, seed=1):
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(dtype)
+
+
+def mlp_jacobian_by_hand(params, x):
+    """∂f_o/∂(w1, b1, head) of `mlp`, from the chain rule, in float64 NumPy: (n, k, P)."""
+    (w1, b1), head = params["body"], params["head"]
+    hidden = np.tanh(x @ w1 + b1)
+    slope = (1 - hidden**2)[:, None, :] * head.T[None]
+    d_w1 = x[:, None, :, None] * slope[:, :, None, :]
+    d_head = np.einsum("nh,oq->nohq", hidden, np.eye(head.shape[1]))
+    n, k = len(x), head.shape[1]
+    return np.concatenate(
+        [d_w1.reshape(n, k, -1), slope.reshape(n, k, -1), d_head.reshape(n, k, -1)], axis=-1
+    )
+
+
+def tolerance(dtype, terms):
+    """A dot product of `terms` numbers errs by at most about terms·ε of its scale; √terms is typical."""
+    return 10 * np.sqrt(terms) * EPSILON[dtype]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_kernel_is_the_product_of_hand_derived_jacobians(dtype):
+    params = mlp_params()
+    x1, x2 = points(5), points(4, seed=2)
+    full = np.einsum("nap,mbp->nmab", mlp_jacobian_by_hand(params, x1), mlp_jacobian_by_hand(params, x2))
+    kernel = EmpiricalNTK(mlp, params)
+    bound = tolerance(dtype, 100) * np.abs(full).max()
+    result = kernel.full(x1.astype(dtype), x2.astype(dtype))
+    assert result.dtype == dtype
+    assert isinstance(result, np.ndarray)
+    np.testing.assert_allclose(result, full, atol=bound, rtol=0)
+    traced = kernel(x1.astype(dtype), x2.astype(dtype))
+    assert traced.shape == (5, 4)
+    np.testing.assert_allclose(traced, np.trace(full, axis1=2, axis2=3) / 2, atol=bound, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["__call__", "full"])
+def test_a_set_against_itself_is_exactly_symmetric(method):
+    kernel = EmpiricalNTK(mlp, mlp_params(width=40), memory_limit=8 * 4 * 2 * 280 * 3)
+    gram = getattr(kernel, method)(points(8))
+    mirrored = gram.T if gram.ndim == 2 else gram.transpose(1, 0, 3, 2)
+    np.testing.assert_array_equal(gram, mirrored)
+
+
+def test_the_diagonal_is_that_of_the_matrix():
+    kernel = EmpiricalNTK(mlp, mlp_params(), memory_limit=3 * 4 * 2 * 96 * 8)
+    x = points(8)
+    np.testing.assert_allclose(kernel.diag(x), np.diag(kernel(x)), rtol=tolerance(np.float64, 96))
+    np.testing.assert_allclose(
+        kernel.diag(x),
+        np.trace(kernel.full(x), axis1=2, axis2=3).diagonal() / 2,
+        rtol=tolerance(np.float64, 96),
+    )
+
+
+@pytest.mark.parametrize("tile", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_tile_size_does_not_change_the_result(tile, symmetric):
+    params = mlp_params()
+    x1, x2 = points(7), None if symmetric else points(5, seed=3)
+    bytes_per_point = 4 * 2 * 96 * 8
+    whole, tiled = EmpiricalNTK(mlp, params), EmpiricalNTK(mlp, params, memory_limit=tile * bytes_per_point)
+    assert tiled._prepare(x1.astype(np.float32))[1] == 2 * tile
+    np.testing.assert_allclose(tiled(x1, x2), whole(x1, x2), rtol=tolerance(np.float64, 192), atol=1e-14)
+    np.testing.assert_allclose(
+        tiled.full(x1, x2), whole.full(x1, x2), rtol=tolerance(np.float64, 96), atol=1e-14
+    )
+    under_jit = jax.jit(lambda kernel, a, b: (kernel(a, b), kernel.full(a, b), kernel.diag(a)))
+    with jax.enable_x64(True):
+        traced, full, diagonal = under_jit(tiled, jnp.asarray(x1), None if symmetric else jnp.asarray(x2))
+        assert traced.dtype == jnp.float64
+    np.testing.assert_allclose(np.array(traced), whole(x1, x2), rtol=tolerance(np.float64, 192), atol=1e-14)
+    np.testing.assert_allclose(np.array(full), whole.full(x1, x2), rtol=tolerance(np.float64, 96), atol=1e-14)
+    np.testing.assert_allclose(np.array(diagonal), whole.diag(x1), rtol=tolerance(np.float64, 192))
+
+
+def test_few_parameters_and_many_outputs_use_forward_mode():
+    """P = 2 < k = 5; the `while` loop has no reverse derivative. f_o = w_0^3 o x + w_1."""
+    order = np.arange(1.0, 6.0)
+
+    def f(w, x):
+        cube = jax.lax.while_loop(
+            lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * w[0]), (0, jnp.ones_like(w[0]))
+        )[1]
+        return cube * x * jnp.asarray(order, dtype=x.dtype)[None, :] + w[1]
+
+    w, x = np.array([0.7, 0.2]), points(4, d=1)
+    by_hand = np.stack([3 * w[0] ** 2 * x * order, np.ones((4, 5))], axis=-1)
+    expected = np.einsum("nap,mbp->nmab", by_hand, by_hand)
+    np.testing.assert_allclose(EmpiricalNTK(f, w).full(x), expected, rtol=1e-13, atol=1e-13)
+
+
+def test_inputs_may_be_images_or_scalars():
+    def mean_of_image(w, x):
+        return jnp.einsum("nhwc,co->no", x, w, precision="highest")
+
+    images = np.random.default_rng(0).normal(size=(3, 4, 4, 2))
+    pooled = images.sum(axis=(1, 2))
+    np.testing.assert_allclose(
+        EmpiricalNTK(mean_of_image, np.ones((2, 1)))(images), pooled @ pooled.T, rtol=1e-12
+    )
+    times = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(
+        EmpiricalNTK(lambda w, t: (w * t)[:, None], np.array(5.0))(times), np.outer(times, times), rtol=1e-15
+    )
+
+
+def test_jax_arrays_in_give_jax_arrays_out_in_their_dtype():
+    kernel = EmpiricalNTK(mlp, mlp_params())  # float64 parameters, float32 inputs
+    x = jnp.asarray(points(3, dtype=np.float32))
+    for result in (kernel(x), kernel.full(x), kernel.diag(x)):
+        assert isinstance(result, jax.Array)
+        assert result.dtype == jnp.float32
+    np.testing.assert_allclose(np.array(kernel(x)), kernel(np.array(x)), rtol=tolerance(np.float32, 192))
+
+
+def test_float64_inputs_are_computed_in_float64_even_of_float32_parameters():
+    params = mlp_params(dtype=np.float32)
+    wide = jax.tree_util.tree_map(lambda leaf: leaf.astype(np.float64), params)
+    x = points(4)
+    by_hand = mlp_jacobian_by_hand(wide, x).reshape(4, -1)
+    on_device = jax.tree_util.tree_map(jnp.asarray, params)
+    np.testing.assert_allclose(
+        EmpiricalNTK(mlp, on_device)(x), by_hand @ by_hand.T / 2, rtol=1e-13, atol=1e-13
+    )
+
+
+def test_the_kernel_is_differentiable_in_parameters_inputs_and_closed_over_values():
+    with jax.enable_x64(True):
+        params = jax.tree_util.tree_map(jnp.asarray, mlp_params(width=4))
+        x = jnp.asarray(points(3))
+        from_params = lambda p: EmpiricalNTK(mlp, p)(x).sum()
+        from_inputs = lambda z: EmpiricalNTK(mlp, params)(z, x).sum()
+        # closed over: x and params are concrete, only the function carries a traced value
+        from_scale = lambda s: EmpiricalNTK(lambda p, z: s * mlp(p, z), params)(x).sum()
+        assert float(jax.grad(from_scale)(2.0)) == pytest.approx(4 * float(from_scale(1.0)), rel=1e-13)
+        for function, at in ((from_params, params), (from_inputs, x)):
+            direction = jax.tree_util.tree_map(jnp.ones_like, at)
+            step = 1e-5
+            shift = lambda sign: jax.tree_util.tree_map(lambda a, b: a + sign * step * b, at, direction)
+            difference = (function(shift(1)) - function(shift(-1))) / (2 * step)
+            exact = jax.jvp(function, (at,), (direction,))[1]
+            # central differences err by step² relative, and by eps/step = 2e-11
+            assert float(exact) == pytest.approx(float(difference), rel=1e-7)
+
+
+def test_the_kernel_is_a_pytree_of_its_parameters():
+    kernel = EmpiricalNTK(mlp, mlp_params())
+    doubled = jax.tree_util.tree_map(lambda leaf: 2 * leaf, kernel)
+    assert isinstance(doubled, EmpiricalNTK)
+    np.testing.assert_array_equal(doubled.params["head"], 2 * kernel.params["head"])
+
+
+def test_kernels_add_and_scale():
+    kernel, x = EmpiricalNTK(mlp, mlp_params()), points(3)
+    np.testing.assert_allclose((kernel + 2.0 * kernel)(x), 3 * kernel(x), rtol=1e-14)
+
+
+class TestErrorsSayWhatToDo:
+    def test_a_vector_of_outputs(self):
+        with pytest.raises(ValueError, match=r"shape \(points, outputs\), got \(2,\).*f\[:, None\]"):
+            EmpiricalNTK(lambda w, x: (x @ w)[:, 0], np.ones((3, 1)))(points(4))
+
+    def test_a_jacobian_beyond_the_budget(self):
+        with pytest.raises(ValueError, match=r"memory_limit >= 6144 bytes.*got 6143. Raise memory_limit"):
+            EmpiricalNTK(mlp, mlp_params(), memory_limit=6143)(points(2))
+        assert EmpiricalNTK(mlp, mlp_params(), memory_limit=6144)(points(2)).shape == (2, 2)
+
+    def test_integer_parameters(self):
+        with pytest.raises(ValueError, match=r"floating-point parameters, got int.* at params\['steps'\]"):
+            EmpiricalNTK(lambda p, x: x * p["w"], {"w": 1.0, "steps": 3})(points(2, d=1))
+
+    def test_no_parameters(self):
+        with pytest.raises(ValueError, match="at least one parameter"):
+            EmpiricalNTK(lambda p, x: x, [])(points(2))
+
+    def test_inputs_that_do_not_match(self):
+        # asked of the check itself: on the kernel the tests' shape annotations would speak first
+        with pytest.raises(ValueError, match="points of one shape"):
+            as_input_pair("EmpiricalNTK", points(2), points(2, d=4))
+        with pytest.raises(ValueError, match="one dtype"):
+            EmpiricalNTK(mlp, mlp_params())(points(2), points(2, dtype=np.float32))
+
+    def test_inputs_that_are_not_finite(self):
+        x = points(2)
+        x[1, 2] = np.nan
+        with pytest.raises(ValueError, match=r"finite values, got nan at x1\[1, 2\]"):
+            EmpiricalNTK(mlp, mlp_params())(x)
+
+    def test_a_derivative_that_is_not_finite(self):
+        with pytest.raises(ValueError, match=r"finite derivatives, got (inf|nan) at entry \[0, 0\]"):
+            EmpiricalNTK(lambda w, x: jnp.sqrt(w) * x, np.zeros((1, 1)))(np.ones((2, 1)))
+
+    def test_a_function_that_cannot_be_hashed(self):
+        class Unhashable:
+            __hash__ = None
+
+            def __call__(self, params, x):
+                return x * params
+
+        with pytest.raises(ValueError, match="hashable function f, got Unhashable. Wrap it"):
+            EmpiricalNTK(Unhashable(), np.ones(()))
