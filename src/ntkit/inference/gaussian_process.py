@@ -1,0 +1,187 @@
+"""Gaussian processes: a kernel as a prior over functions, conditioned on noisy observations."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ntkit.errors import NotPositiveDefiniteError
+from ntkit.inference.blocks import in_blocks
+from ntkit.inference.leave_one_out import LeaveOneOut
+from ntkit.inference.noisy import Noisy
+from ntkit.inference.predictive import Predictive
+from ntkit.inference.variances import nonnegative
+from ntkit.kernels.base import Kernel
+from ntkit.numerics.dtypes import Array, as_points, as_targets, is_concrete, is_numpy
+from ntkit.numerics.host import like, working
+from ntkit.numerics.trees import as_leaf, pytree
+from ntkit.solvers import Cholesky, Factor, Solver
+
+
+@pytree()
+@dataclass(frozen=True, eq=False)
+class GaussianProcess(Predictive):
+    """`f ~ GP(0, kernel)`, observed as `y = f(x) + e` with `e ~ N(0, noise)`.
+
+    It is itself a `Predictive`: the prior of one output, with mean zero of shape (m, 1). It is also a JAX pytree,
+    so `jax.grad` of its log marginal likelihood is a Gaussian process whose kernel and noise are the derivatives.
+
+    Args:
+        kernel: the covariance function; several outputs share it and are independent.
+        noise: the *variance* of the observation noise, in the units of `y` squared, at least 0.
+
+    Raises:
+        ValueError: for noise that is negative or not finite.
+
+    Source:
+        Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, chapter 2.
+
+    >>> import numpy as np
+    >>> from ntkit.kernels.stationary import RBF
+    >>> process = GaussianProcess(RBF(), noise=1.0)
+    >>> posterior = process.condition(np.array([[0.0]]), np.array([[2.0]]))
+    >>> posterior.mean(np.array([[0.0]])).item(), posterior.variance(np.array([[0.0]])).item()
+    (1.0, 0.5)
+    """
+
+    kernel: Kernel
+    noise: Any = 0.0
+
+    def __post_init__(self) -> None:
+        noise = as_leaf("GaussianProcess", "noise", self.noise, 0.0)
+        if isinstance(noise, jax.Array | np.ndarray) and is_concrete(noise):
+            as_leaf("GaussianProcess", "noise", np.asarray(noise).item(), 0.0)
+        object.__setattr__(self, "noise", noise)
+
+    def mean(self, x: Float[Array, "m d"]) -> Float[Array, "m 1"]:
+        x = as_points("GaussianProcess.mean", x)
+        return like(np.zeros((len(x), 1)), x)
+
+    def covariance(self, x: Float[Array, "m d"]) -> Float[Array, "m m"]:
+        return self.kernel(as_points("GaussianProcess.covariance", x))
+
+    def variance(self, x: Float[Array, "m d"]) -> Float[Array, " m"]:
+        return self.kernel.diag(as_points("GaussianProcess.variance", x))
+
+    def with_noise(self) -> Noisy:
+        """The prior distribution of observations rather than of the function."""
+        return Noisy(self, self.noise)
+
+    def condition(self, x: Float[Array, "n d"], y: Float[Array, "n k"], solver: Solver = Cholesky()) -> "Posterior":
+        """The posterior given observations, `O(n^3)` once.
+
+        Args:
+            x: the observed points, shape (n, d).
+            y: the observed values, shape (n, k).
+            solver: `Cholesky()`, or `Eigh()` for a kernel that is singular on `x` and no noise.
+
+        Raises:
+            ValueError: for arrays that do not fit, or NumPy arrays when the hyper-parameters are traced.
+            NotPositiveDefiniteError: when the solver fails; the text names the remedies.
+        """
+        x = as_points("GaussianProcess.condition", x)
+        y = as_targets("GaussianProcess.condition", y, len(x))
+        if is_numpy(x, y) and not is_concrete(self):
+            raise ValueError(
+                "GaussianProcess.condition needs JAX arrays under jit, grad or vmap, got NumPy arrays. Pass "
+                "jnp.asarray(x) and jnp.asarray(y), under jax.enable_x64(True) for float64."
+            )
+        factor = solver.factor(self.kernel(x), self.noise, name=repr(self.kernel))
+        if not factor.is_traced and is_concrete(y):
+            (y,) = working(y)
+        else:
+            y = jnp.asarray(y, factor.gram.dtype)
+        return Posterior(self, x, y, factor, factor.solve(y))
+
+    def log_marginal_likelihood(
+        self, x: Float[Array, "n d"], y: Float[Array, "n k"], solver: Solver = Cholesky()
+    ) -> Float[Array, ""] | float:
+        """`log p(y | x)`, summed over the outputs; differentiable when the arrays are JAX arrays.
+
+        With `A = K + noise I`, for every output: `-(y^T A^{-1} y + log det A + n log 2 pi) / 2`.
+
+        Source:
+            Rasmussen & Williams (2006), equation 2.30.
+        """
+        return self.condition(x, y, solver).log_marginal_likelihood()
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior(Predictive):
+    """A Gaussian process given observations: the distribution of the function `f`, without the noise.
+
+    With `A = K + noise I`: mean `k(x, X) A^{-1} y`, covariance `k(x, x') - k(x, X) A^{-1} k(X, x')`. Answers have
+    the array library and dtype of the points asked about; the linear algebra is in float64.
+
+    Source:
+        Rasmussen & Williams (2006), equations 2.25 and 2.26.
+    """
+
+    prior: GaussianProcess
+    x: Float[Array, "n d"]
+    y: Float[Array, "n k"]
+    factor: Factor
+    weights: Float[Array, "n k"]
+
+    @property
+    def noise(self) -> Any:
+        """The variance of the observation noise."""
+        return self.prior.noise
+
+    def mean(self, x: Float[Array, "m d"]) -> Float[Array, "m k"]:
+        def block(points: Any) -> Any:
+            cross, weights = working(self.prior.kernel(points, self.x), self.weights)
+            return like(cross @ weights, points)
+
+        return in_blocks(block, as_points("Posterior.mean", x), len(self.x))
+
+    def variance(self, x: Float[Array, "m d"]) -> Float[Array, " m"]:
+        def block(points: Any) -> Any:
+            cross, prior = working(self.prior.kernel(self.x, points), self.prior.kernel.diag(points))
+            variance = prior - (self.factor.whiten(cross) ** 2).sum(axis=0)
+            return like(nonnegative(variance, prior, points.dtype, "Posterior.variance"), points)
+
+        return in_blocks(block, as_points("Posterior.variance", x), len(self.x))
+
+    def covariance(self, x: Float[Array, "m d"]) -> Float[Array, "m m"]:
+        x = as_points("Posterior.covariance", x)
+        cross, prior = working(self.prior.kernel(self.x, x), self.prior.kernel(x))
+        whitened = self.factor.whiten(cross)
+        return like(prior - whitened.T @ whitened, x)
+
+    def with_noise(self) -> Noisy:
+        """The distribution of new observations `y = f(x) + e` rather than of the function."""
+        return Noisy(self, self.noise)
+
+    def log_marginal_likelihood(self) -> Float[Array, ""] | float:
+        """`log p(y | x)` of the observations, summed over the outputs (see `GaussianProcess`).
+
+        Raises:
+            NotPositiveDefiniteError: for a singular matrix, which has no density.
+        """
+        self._need_full_rank("log marginal likelihood")
+        points, outputs = self.y.shape
+        constant = points * float(np.log(2.0 * np.pi))
+        value = -0.5 * ((self.y * self.weights).sum() + outputs * (self.factor.log_det() + constant))
+        return float(value) if is_numpy(self.x) and is_concrete(value) else like(value, self.x)
+
+    def leave_one_out(self) -> LeaveOneOut:
+        """Every observation predicted from all the others, at no more cost than the factorisation.
+
+        Raises:
+            NotPositiveDefiniteError: for a singular matrix.
+        """
+        self._need_full_rank("leave-one-out prediction")
+        diagonal = self.factor.inverse_diagonal()
+        residuals = self.weights / diagonal[:, None]
+        return LeaveOneOut(like(self.y - residuals, self.x), like(1.0 / diagonal, self.x), like(residuals, self.x))
+
+    def _need_full_rank(self, what: str) -> None:
+        if not self.factor.is_traced and self.factor.rank < len(self.x):
+            raise NotPositiveDefiniteError(
+                f"The {what} needs a positive definite matrix, got {self.factor.name} of rank {self.factor.rank} on "
+                f"{len(self.x)} points with noise {float(self.noise):.3g}. Use a larger noise or remove duplicate points."
+            )
