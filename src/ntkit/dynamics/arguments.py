@@ -1,0 +1,59 @@
+"""Checks of what a user says about training: learning rates, times and numbers of steps."""
+
+from typing import Any
+
+import numpy as np
+
+
+def as_times(who: str, t: Any) -> np.ndarray:
+    """Times as float64, shape () or (t,): at least 0, infinity allowed.
+
+    Raises:
+        ValueError: for a negative or NaN time, or more than one axis.
+    """
+    times = np.asarray(t, dtype=np.float64)
+    if times.ndim > 1:
+        raise ValueError(f"{who} needs a time or a vector of times, got shape {times.shape}.")
+    if not (times >= 0).all():
+        wrong = times[~(times >= 0)].flat[0] if times.ndim else times
+        raise ValueError(f"{who} needs times of at least 0, got {wrong}. Training starts at t = 0.")
+    return times
+
+
+def as_steps(who: str, steps: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of steps as float64 and whether each is odd, shape () or (t,); infinity allowed.
+
+    Raises:
+        ValueError: for a negative, fractional or NaN number of steps, or more than one axis.
+    """
+    given = np.asarray(steps)
+    if given.dtype == object or given.dtype.kind in "iu":
+        odd = np.asarray(given % 2 == 1, dtype=bool)
+        counts = given.astype(np.float64)
+    else:
+        counts = np.asarray(given, dtype=np.float64)
+        odd = np.where(np.isfinite(counts), counts, 0.0) % 2 == 1
+    if counts.ndim > 1:
+        raise ValueError(f"{who} needs a number of steps or a vector of them, got shape {counts.shape}.")
+    whole = (counts >= 0) & (np.isinf(counts) | (np.floor(counts) == counts))
+    if not whole.all():
+        wrong = counts[~whole].flat[0] if counts.ndim else counts
+        raise ValueError(f"{who} needs whole numbers of steps of at least 0, got {wrong}.")
+    return counts, odd
+
+
+def as_learning_rate(who: str, learning_rate: Any) -> float:
+    """A learning rate as a positive, finite float.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    rate = float(learning_rate)
+    if not (np.isfinite(rate) and rate > 0):
+        raise ValueError(f"{who} needs a positive, finite learning_rate, got {learning_rate}.")
+    return rate
+
+
+def as_asked(values: np.ndarray, moments: np.ndarray) -> Any:
+    """One number per moment: a float if a single moment was asked about."""
+    return float(values[0]) if moments.ndim == 0 else values

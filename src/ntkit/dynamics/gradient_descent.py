@@ -1,0 +1,129 @@
+"""Any number of steps of gradient descent, in closed form."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ntkit.dynamics.arguments import as_asked, as_learning_rate, as_steps
+from ntkit.dynamics.filters import DescentFilter
+from ntkit.dynamics.spectral import SpectralTraining, spectral_training
+from ntkit.dynamics.squared_loss import Reduction
+from ntkit.dynamics.trained import Trained
+from ntkit.dynamics.trajectory import Trajectory, test_losses, trajectory
+from ntkit.errors import DivergenceError
+from ntkit.kernels.base import Kernel
+from ntkit.numerics.dtypes import Array
+from ntkit.numerics.host import like
+
+
+def gradient_descent(
+    ntk: Kernel,
+    x: Float[Array, "n d"],
+    y: Float[Array, "n k"],
+    *,
+    prior: Kernel | None = None,
+    f0: Callable[[Any], Any] | None = None,
+    learning_rate: float,
+    reduction: Reduction = "sum",
+) -> "GradientDescent":
+    """Train an infinitely wide network by full-batch gradient descent on the squared loss.
+
+    As `gradient_flow`, with `(1 - η λ)^k` in place of `exp(-η λ t)`; k steps cost the same for any k.
+
+    Args:
+        ntk: the tangent kernel.
+        x: training points, shape (n, d).
+        y: targets, shape (n, k).
+        prior: the covariance of the outputs at initialisation, for an ensemble.
+        f0: the initial outputs of one given network, instead of an ensemble.
+        learning_rate: η, the size of a step, below `2 / (c λ_max)` with c from the reduction.
+        reduction: the loss is `½ Σ ‖f - y‖²` ("sum"), divided by n k ("mean") or by n ("mean_points").
+
+    Raises:
+        ValueError: for arguments that do not fit each other.
+        DivergenceError: for a learning rate at which the steps do not converge; the text names the largest.
+        NotPositiveDefiniteError: when Θ has a materially negative eigenvalue.
+
+    Source:
+        Lee et al. (2019), Wide neural networks of any depth evolve as linear models, section 2.2.
+
+    >>> import numpy as np
+    >>> from ntkit.kernels.stationary import RBF
+    >>> descent = gradient_descent(RBF(), np.array([[0.0]]), np.array([[1.0]]), learning_rate=0.5)
+    >>> [descent.after(steps).mean(np.array([[0.0]])).item() for steps in (0, 1, 2)]   # 1 - 0.5^k
+    [0.0, 0.5, 0.75]
+    """
+    rate = as_learning_rate("gradient_descent", learning_rate)
+    training = spectral_training("gradient_descent", ntk, x, y, prior, f0, reduction)
+    if rate >= training.max_learning_rate:
+        raise DivergenceError(
+            f"gradient_descent needs a learning_rate below {training.max_learning_rate:.6g} = 2 / (c λ_max) "
+            f'(reduction="{reduction}"), got {rate:.6g}. Lower it; half of that bound learns fastest in the first '
+            "direction."
+        )
+    return GradientDescent(training, rate)
+
+
+@dataclass(frozen=True, eq=False)
+class GradientDescent:
+    """Training by gradient descent, solved: ask after any number of steps (see `gradient_descent`)."""
+
+    training: SpectralTraining
+    learning_rate: float
+
+    @property
+    def eigenvalues(self) -> Float[np.ndarray, " n"]:
+        """The tangent kernel's eigenvalues on the training points, largest first; 0 in null directions."""
+        return self.training.eigenvalues[::-1]
+
+    @property
+    def rank(self) -> int:
+        """How many directions can be learnt."""
+        return self.training.spectrum.rank
+
+    @property
+    def max_learning_rate(self) -> float:
+        """The learning rate from which the steps diverge, `2 / (c λ_max)`."""
+        return self.training.max_learning_rate
+
+    def after(self, steps: float) -> Trained:
+        """The distribution over functions after a number of steps, 0 to infinity.
+
+        Raises:
+            ValueError: for a number that is negative or not whole, or several numbers (see `trajectory`).
+        """
+        moment, counts = self._moments("GradientDescent.after", steps)
+        if counts.ndim:
+            raise ValueError(
+                f"GradientDescent.after needs a single number of steps, got shape {counts.shape}. "
+                "Use .trajectory(steps, x)."
+            )
+        return Trained(self.training, moment.learnt(self.training.spectrum)[0])
+
+    def trajectory(self, steps: Any, x: Float[Array, "m d"]) -> Trajectory:
+        """Mean (t, m, k) and variance (t, m) after several numbers of steps, in one pass over the kernels."""
+        moments, _ = self._moments("GradientDescent.trajectory", steps)
+        return trajectory("GradientDescent.trajectory", self.training, moments, x)
+
+    def training_outputs(self, steps: float) -> Float[Array, "n k"]:
+        """The expected outputs at the training points, `Y + (I - η Θ)^k (f_0(X) - Y)`."""
+        moments, _ = self._moments("GradientDescent.training_outputs", steps)
+        return like(self.training.outputs(moments)[0], self.training.x)
+
+    def loss(self, steps: Any) -> Any:
+        """The training loss after a number of steps (float) or several (shape (t,)), as in `GradientFlow.loss`."""
+        moments, counts = self._moments("GradientDescent.loss", steps)
+        return as_asked(self.training.losses(moments), counts)
+
+    def test_loss(self, steps: Any, x: Float[Array, "m d"], y: Float[Array, "m k"]) -> Any:
+        """The loss at other points, reduced over these; averaged over the ensemble when there is one."""
+        moments, counts = self._moments("GradientDescent.test_loss", steps)
+        return as_asked(test_losses("GradientDescent.test_loss", self.training, moments, x, y), counts)
+
+    def _moments(self, who: str, steps: Any) -> tuple[DescentFilter, np.ndarray]:
+        counts, odd = as_steps(who, steps)
+        rate = self.learning_rate * self.training.weight
+        return DescentFilter(rate, counts.reshape(-1), odd.reshape(-1)), counts
