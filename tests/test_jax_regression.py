@@ -1,8 +1,8 @@
-"""JAX itself computes correctly what ntkit relies on: reproducers of faults that led us to exclude releases.
+"""JAX itself computes correctly what ntkit relies on; tried against the releases that pyproject.toml excludes.
 
-jax-ml/jax#39103: on CPUs 0.10.2 is silently wrong where a jitted, vmapped product is followed by a reduction.
-jax-ml/jax#39264: 0.10.0 and 0.10.1 abort the process while compiling some gradients. The second reproducer
-below takes such a gradient, so that those releases cannot pass either.
+The product test is the reproducer of jax-ml/jax#39103: JAX 0.10.2 fails it for both dtypes. The LayerNorm
+gradient has the same ingredients in the order a network has them; it guards the sizes in use here, though
+0.10.2 happens to pass it. (jax-ml/jax#39264, an abort in 0.10.0 and 0.10.1, needs an attention model to show.)
 """
 
 import jax
