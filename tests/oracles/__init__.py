@@ -1,0 +1,1 @@
+"""References for the library's kernels, derived and computed without it."""
