@@ -33,6 +33,11 @@ class Layer(Value, ABC):
         """What the layer does to raw inputs before any covariance exists; most layers do nothing."""
         return x
 
-    def adapt(self, state: KernelState) -> "Layer":
-        """The layer with its numerical settings fixed for concrete variances (orders of expansions)."""
+    def adapt(self, state: KernelState, resolution: float) -> "Layer":
+        """The layer with its numerical settings fixed for concrete variances (orders of expansions).
+
+        Args:
+            state: the diagonal state before the layer, float64.
+            resolution: relative spacing of the dtype the kernel is wanted in; no setting need be finer.
+        """
         return self

@@ -69,10 +69,10 @@ class Serial(Layer):
             state = layer.propagate(state)
         return state
 
-    def adapt(self, state: KernelState) -> "Serial":
+    def adapt(self, state: KernelState, resolution: float) -> "Serial":
         adapted = []
         for layer in self.layers:
-            adapted.append(layer.adapt(state))
+            adapted.append(layer.adapt(state, resolution))
             state = adapted[-1].propagate(state)
         return Serial(*adapted)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ntkit.numerics.gaussian_pair import GaussianPair
 from ntkit.numerics.trees import pytree
@@ -39,7 +40,7 @@ class KernelState:
     def diagonal(cls, var: jax.Array, width: int, ntk: bool = True) -> "KernelState":
         """The state of inputs paired with themselves, shape (n,), before the first layer."""
         pair = GaussianPair.same(var)
-        return cls(pair.cov, 0.0 * var if ntk else None, pair.var1, pair.var2, pair.defect, width)
+        return cls(pair.cov, jnp.zeros_like(var) if ntk else None, pair.var1, pair.var2, pair.defect, width)
 
     def updated(self, **changes: Any) -> "KernelState":
         """A copy with some fields replaced."""

@@ -55,6 +55,12 @@ class GaussianPair(NamedTuple):
         return gap * gap + 2.0 * self.scale * self.defect
 
     @property
+    def sum_of_squares(self) -> jax.Array:
+        """`E[(u + v)^2] = var1 + var2 + 2 cov >= 0`, 0 exactly for `v = -u`."""
+        gap = safe.safe_sqrt(self.var1) - safe.safe_sqrt(self.var2)
+        return gap * gap + 2.0 * self.scale * (2.0 - self.defect)
+
+    @property
     def coincide(self) -> jax.Array:
         """Where `u = v`: no defect and variances equal to rounding."""
         tolerance = 16.0 * jnp.finfo(self.defect.dtype).eps

@@ -1,0 +1,124 @@
+"""The reference engine: the layers' own `propagate` on JAX arrays, tiled on a CPU, pure when traced."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ntkit.engines.inputs import Points, covariance_and_defect, traced_state
+from ntkit.engines.plan import TILE, make_plan, run
+from ntkit.errors import KernelOverflowError
+from ntkit.nn.base import Layer
+from ntkit.nn.state import KernelState
+from ntkit.numerics.dtypes import precision
+
+
+class Grams(NamedTuple):
+    """Both kernels of one network between two sets of inputs; what was not asked for is None."""
+
+    nngp: jax.Array | np.ndarray | None
+    ntk: jax.Array | np.ndarray | None
+
+
+@partial(jax.jit, static_argnames=("width", "ntk"))
+def _tile(network: Layer, cov, defect, var1, var2, *, width: int, ntk: bool) -> tuple:
+    zeros = jnp.zeros_like(cov) if ntk else None
+    state = network.propagate(KernelState(cov, zeros, var1[:, None], var2[None, :], defect, width))
+    return state.nngp, state.ntk
+
+
+@partial(jax.jit, static_argnames=("width", "ntk"))
+def _diagonal(network: Layer, var, *, width: int, ntk: bool) -> tuple:
+    state = network.propagate(KernelState.diagonal(var, width, ntk))
+    return state.nngp, state.ntk
+
+
+def traced(network: Layer, x1, x2, *, ntk: bool) -> Grams:
+    """Both kernels as a pure JAX function of the network and the inputs."""
+    network, x1, x2 = _raw(network, x1, x2)
+    state = network.propagate(traced_state(x1, x2, ntk))
+    return Grams(state.nngp, state.ntk)
+
+
+def traced_diagonal(network: Layer, x, *, ntk: bool) -> Grams:
+    """`traced` for every input with itself, shape (n,)."""
+    network, x, _ = _raw(network, x, None)
+    var = jnp.sum(x * x, axis=1) / x.shape[1]
+    state = network.propagate(KernelState.diagonal(var, x.shape[1], ntk))
+    return Grams(state.nngp, state.ntk)
+
+
+def concrete(network: Layer, x1: np.ndarray, x2: np.ndarray | None, *, ntk: bool, tile: int = TILE) -> Grams:
+    """Both kernels of concrete inputs, tile by tile on all cores, in the inputs' dtype.
+
+    Raises:
+        KernelOverflowError: when a kernel value exceeds the dtype.
+        MemoryError: when the result cannot fit.
+    """
+    with precision(x1.dtype):
+        network, x1, x2 = _raw(network, x1, x2)
+        points1 = Points.of(x1)
+        points2 = points1 if x2 is None else Points.of(x2)
+        both = points1.var if x2 is None else np.concatenate([points1.var, points2.var])
+        network = adapted(network, both, x1.shape[1], ntk)
+        checked_diagonal(network, both, x1.shape[1], ntk)
+    shape = (len(points1.var), len(points2.var))
+    plan = make_plan(*shape, x2 is None, (1 + ntk) * x1.itemsize * shape[0] * shape[1], tile)
+    grams = [np.empty(shape, x1.dtype) for _ in range(1 + ntk)]
+
+    def compute(rows: slice, columns: slice) -> None:
+        left, right = points1.rows(rows), points2.rows(columns)
+        mirrored = plan.symmetric and rows.start != columns.start
+        cov, defect = covariance_and_defect(left, right, plan.symmetric and not mirrored)
+        with precision(x1.dtype):
+            result = _tile(network, cov, defect, left.var, right.var, width=x1.shape[1], ntk=ntk)
+        for gram, block in zip(grams, result, strict=False):
+            values = np.asarray(block)
+            if plan.symmetric and not mirrored:
+                # One triangle decides, so that rounding cannot make the matrix unsymmetric.
+                values = np.triu(values) + np.triu(values, 1).T
+            gram[rows, columns] = values
+            if mirrored:
+                gram[columns, rows] = values.T
+
+    with threadpool_limits(1 if plan.threads > 1 and len(plan) > 1 else None, user_api="blas"):
+        run(plan, compute, "kernel")
+    return Grams(grams[0], grams[1] if ntk else None)
+
+
+def concrete_diagonal(network: Layer, x: np.ndarray, *, ntk: bool) -> Grams:
+    """`concrete` for every input with itself, shape (n,)."""
+    with precision(x.dtype):
+        network, x, _ = _raw(network, x, None)
+        var = Points.of(x).var
+        network = adapted(network, var, x.shape[1], ntk)
+        return checked_diagonal(network, var, x.shape[1], ntk)
+
+
+def adapted(network: Layer, var: np.ndarray, width: int, ntk: bool) -> Layer:
+    """The network with the orders of its expansions chosen for these input variances."""
+    with precision(np.float64):
+        state = KernelState.diagonal(jnp.asarray(np.unique(var), np.float64), width, ntk)
+        return network.adapt(state, float(np.finfo(var.dtype).eps))
+
+
+def checked_diagonal(network: Layer, var: np.ndarray, width: int, ntk: bool) -> Grams:
+    """Both kernels of every input with itself; they bound all other entries, so overflow shows here."""
+    grams = Grams(*(None if gram is None else np.array(gram) for gram in _diagonal(network, var, width=width, ntk=ntk)))
+    for name, gram in zip(("nngp", "ntk"), grams, strict=True):
+        if gram is not None and not np.isfinite(gram).all():
+            worst = int(np.flatnonzero(~np.isfinite(gram))[0])
+            remedy = "Use float64, a" if gram.dtype == np.float32 else "Use a"
+            raise KernelOverflowError(
+                f"The {name} kernel of point {worst} needs more than {gram.dtype} can hold (its input variance is "
+                f"{var[worst]:.3g}). {remedy} smaller w_std, fewer layers or standardised inputs."
+            )
+    return grams
+
+
+def _raw(network: Layer, x1, x2) -> tuple:
+    """The network with its layers on raw inputs already applied to the inputs."""
+    return network, network.prepare(x1), None if x2 is None else network.prepare(x2)

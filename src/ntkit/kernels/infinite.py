@@ -1,0 +1,118 @@
+"""The two kernels of a network at infinite width: NNGP and NTK."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ntkit.engines import reference
+from ntkit.engines.reference import Grams
+from ntkit.kernels.base import Kernel
+from ntkit.nn.activations.expansion import ExpansionBound, expansion_bounds
+from ntkit.nn.base import Layer
+from ntkit.numerics.dtypes import Array, as_point_pair, as_points, is_concrete, is_numpy
+from ntkit.numerics.trees import pytree
+
+
+@pytree()
+@dataclass(frozen=True, eq=False)
+class NNGP(Kernel):
+    """Neural network Gaussian process kernel `Sigma(x, x')`: the covariance of one output at initialisation.
+
+    The limit of `E[f(x) f(x')]` over random networks as every hidden layer's width grows (Neal 1994;
+    Lee et al. 2018). Inputs are used as given; the first layer sees `x.x' / d`.
+
+    Args:
+        network: a layer of `ntkit.nn`, usually a `Serial`.
+
+    Raises:
+        KernelOverflowError: on evaluation, when a value exceeds the inputs' dtype.
+    """
+
+    network: Layer
+
+    def __call__(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Float[Array, "n1 n2"]:
+        return nngp_and_ntk(self.network, x1, x2, ntk=False).nngp  # type: ignore[return-value]
+
+    def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+        return _diagonal("NNGP", self.network, x, ntk=False).nngp  # type: ignore[return-value]
+
+    def bounds(self, x: Float[Array, "n d"]) -> tuple[ExpansionBound, ...]:
+        """The certified truncation error of every expanded activation, for these inputs; none if all are closed."""
+        return _bounds("NNGP", self.network, x, ntk=False)
+
+
+@pytree()
+@dataclass(frozen=True, eq=False)
+class NTK(Kernel):
+    """Neural tangent kernel `Theta(x, x')` at infinite width (Jacot et al. 2018).
+
+    The limit of `J(x) J(x')^T`, for one output, of a network whose every weight is trained. Inputs are
+    used as given; the first layer sees `x.x' / d`.
+
+    Args:
+        network: a layer of `ntkit.nn`, usually a `Serial`.
+
+    Raises:
+        KernelUndefinedError: on evaluation, for a network with a discontinuous activation.
+        KernelOverflowError: on evaluation, when a value exceeds the inputs' dtype.
+    """
+
+    network: Layer
+
+    def __call__(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Float[Array, "n1 n2"]:
+        return nngp_and_ntk(self.network, x1, x2).ntk  # type: ignore[return-value]
+
+    def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+        return _diagonal("NTK", self.network, x, ntk=True).ntk  # type: ignore[return-value]
+
+    def bounds(self, x: Float[Array, "n d"]) -> tuple[ExpansionBound, ...]:
+        """The certified truncation error of every expanded activation, for these inputs; none if all are closed."""
+        return _bounds("NTK", self.network, x, ntk=True)
+
+
+def nngp_and_ntk(
+    network: Layer, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None, *, ntk: bool = True
+) -> Grams:
+    """Both kernels of one network in one pass.
+
+    Args:
+        network: a layer of `ntkit.nn`.
+        x1: inputs, shape (n1, d), float32 or float64.
+        x2: other inputs of the same dtype, shape (n2, d); None for x1 against itself.
+        ntk: whether the tangent kernel is wanted too.
+
+    Returns:
+        `Grams(nngp, ntk)`, each of shape (n1, n2) and the inputs' dtype.
+    """
+    x1, x2 = as_point_pair("A kernel", x1, x2)
+    if is_numpy(x1, x2) and is_concrete(network):
+        return reference.concrete(network, np.asarray(x1), None if x2 is None else np.asarray(x2), ntk=ntk)
+    if _on_cpu(network, x1, x2):
+        grams = reference.concrete(network, np.asarray(x1), None if x2 is None else np.asarray(x2), ntk=ntk)
+        return Grams(*(None if gram is None else jnp.asarray(gram) for gram in grams))
+    return reference.traced(network, x1, x2, ntk=ntk)
+
+
+def _diagonal(who: str, network: Layer, x: Array, *, ntk: bool) -> Grams:
+    x = as_points(who, x)
+    if is_numpy(x) and is_concrete(network):
+        return reference.concrete_diagonal(network, np.asarray(x), ntk=ntk)
+    if _on_cpu(network, x):
+        grams = reference.concrete_diagonal(network, np.asarray(x), ntk=ntk)
+        return Grams(*(None if gram is None else jnp.asarray(gram) for gram in grams))
+    return reference.traced_diagonal(network, x, ntk=ntk)
+
+
+def _on_cpu(*trees) -> bool:
+    """Whether all arrays are concrete and lie on a CPU, where tiles beat one large program."""
+    if not is_concrete(trees):
+        return False
+    arrays = [leaf for leaf in jax.tree_util.tree_leaves(trees) if isinstance(leaf, jax.Array)]
+    return all(device.platform == "cpu" for array in arrays for device in array.devices())
+
+
+def _bounds(who: str, network: Layer, x: Array, *, ntk: bool) -> tuple[ExpansionBound, ...]:
+    return expansion_bounds(network, np.asarray(as_points(who, x)), ntk)

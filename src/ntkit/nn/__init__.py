@@ -1,0 +1,43 @@
+"""Layers and activations of networks: finite functions and their infinite-width limits in one value."""
+
+from ntkit.nn.activations.erf import Erf, Gelu
+from ntkit.nn.activations.exponential import Exp, Gaussian
+from ntkit.nn.activations.piecewise_linear import Abs, Identity, LeakyRelu, PiecewiseLinear, Relu
+from ntkit.nn.activations.polynomial import Hermite, Monomial, Polynomial
+from ntkit.nn.activations.rectified_monomial import RectifiedMonomial
+from ntkit.nn.activations.smooth import Elementwise, Mish, Sigmoid, Silu, Softplus, Tanh
+from ntkit.nn.activations.step import Sign, Step
+from ntkit.nn.activations.trigonometric import Cos, Rbf, Sin
+from ntkit.nn.dense import Dense
+from ntkit.nn.scale import Scale
+from ntkit.nn.serial import Serial
+
+__all__ = [
+    "Abs",
+    "Cos",
+    "Dense",
+    "Elementwise",
+    "Erf",
+    "Exp",
+    "Gaussian",
+    "Gelu",
+    "Hermite",
+    "Identity",
+    "LeakyRelu",
+    "Mish",
+    "Monomial",
+    "PiecewiseLinear",
+    "Polynomial",
+    "Rbf",
+    "RectifiedMonomial",
+    "Relu",
+    "Scale",
+    "Serial",
+    "Sigmoid",
+    "Sign",
+    "Silu",
+    "Sin",
+    "Softplus",
+    "Step",
+    "Tanh",
+]

@@ -1,0 +1,1 @@
+"""Activations: scalar functions with their dual functions, one family a file."""

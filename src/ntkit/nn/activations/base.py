@@ -1,0 +1,64 @@
+"""What an activation is: a scalar function, and the Gaussian expectations that are its duals."""
+
+from abc import abstractmethod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from ntkit.nn.base import Layer
+from ntkit.nn.state import KernelState
+from ntkit.numerics.gaussian_pair import GaussianPair
+from ntkit.numerics.safe import safe_divide, safe_sqrt
+
+
+class Activation(Layer):
+    """A nonlinearity `phi`, as scalar mathematics: it never sees batches, widths or layouts.
+
+    At infinite width `nngp' = C(nngp)` and `ntk' = ntk * C'(nngp)` with the dual functions
+    `C = E[phi(u) phi(v)]` and `C' = dC / dcov = E[phi'(u) phi'(v)]` (Price's theorem).
+    A new activation defines `__call__`, `dual` and `dual_derivative`.
+    """
+
+    @abstractmethod
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`phi(x)`, entry by entry."""
+
+    @abstractmethod
+    def dual(self, pair: GaussianPair) -> jax.Array:
+        """`E[phi(u) phi(v)]`."""
+
+    @abstractmethod
+    def dual_derivative(self, pair: GaussianPair) -> jax.Array:
+        """`E[phi'(u) phi'(v)]`, the derivative of `dual` in the covariance."""
+
+    def second_moment(self, var: jax.Array) -> jax.Array:
+        """`E[phi(u)^2]` for `u ~ N(0, var)`."""
+        return self.dual(GaussianPair.same(var))
+
+    def dual_defect(self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array) -> jax.Array:
+        """The defect `1 - C / sqrt(var1 var2)` after the activation, where `var1, var2` are as well.
+
+        By subtraction, which is accurate relative to 1. Activations whose next layer would feel more
+        (kinked ones, of which many are stacked) replace it by a formula accurate relative to itself.
+        """
+        scale = safe_sqrt(var1) * safe_sqrt(var2)
+        return safe_divide(scale - dual, scale, 1.0)
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[()]:
+        return ()
+
+    def apply(self, params: Any, x: Float[jax.Array, "*n c"]) -> Float[jax.Array, "*n c"]:
+        return self(x)
+
+    def propagate(self, state: KernelState) -> KernelState:
+        pair = state.pair
+        var1, var2 = self.second_moment(state.var1), self.second_moment(state.var2)
+        nngp = self.dual(pair)
+        ntk = None if state.ntk is None else state.ntk * self.dual_derivative(pair)
+        defect = jnp.clip(self.dual_defect(pair, nngp, var1, var2), 0.0, 2.0)
+        # A variable paired with itself stays so exactly; rounding must not open an angle.
+        same = pair.coincide
+        nngp = jnp.where(same, (var1 + var2) / 2.0, nngp)
+        return KernelState(nngp, ntk, var1, var2, jnp.where(same, 0.0, defect), state.width)
