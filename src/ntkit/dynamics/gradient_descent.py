@@ -26,7 +26,7 @@ def gradient_descent(
     *,
     prior: Kernel | None = None,
     f0: Callable[[Any], Any] | None = None,
-    learning_rate: float,
+    learning_rate: float | int,
     reduction: Reduction = "sum",
 ) -> "GradientDescent":
     """Train an infinitely wide network by full-batch gradient descent on the squared loss.
@@ -89,7 +89,7 @@ class GradientDescent:
         """The learning rate from which the steps diverge, `2 / (c λ_max)`."""
         return self.training.max_learning_rate
 
-    def after(self, steps: float) -> Trained:
+    def after(self, steps: float | int) -> Trained:
         """The distribution over functions after a number of steps, 0 to infinity.
 
         Raises:
@@ -108,7 +108,7 @@ class GradientDescent:
         moments, _ = self._moments("GradientDescent.trajectory", steps)
         return trajectory("GradientDescent.trajectory", self.training, moments, x)
 
-    def training_outputs(self, steps: float) -> Float[Array, "n k"]:
+    def training_outputs(self, steps: float | int) -> Float[Array, "n k"]:
         """The expected outputs at the training points, `Y + (I - η Θ)^k (f_0(X) - Y)`."""
         moments, _ = self._moments("GradientDescent.training_outputs", steps)
         return like(self.training.outputs(moments)[0], self.training.x)

@@ -25,7 +25,7 @@ def gradient_flow(
     *,
     prior: Kernel | None = None,
     f0: Callable[[Any], Any] | None = None,
-    learning_rate: float = 1.0,
+    learning_rate: float | int = 1.0,
     reduction: Reduction = "sum",
 ) -> "GradientFlow":
     """Train an infinitely wide network by gradient flow on the squared loss; `O(n^3)` once, then any time.
@@ -100,7 +100,7 @@ class GradientFlow:
         """The learning rate from which gradient *descent* diverges, `2 / (c λ_max)`; the flow takes any."""
         return self.training.max_learning_rate
 
-    def at(self, t: float) -> Trained:
+    def at(self, t: float | int) -> Trained:
         """The distribution over functions at time t, from 0 (the initialisation) to infinity (convergence).
 
         Raises:
@@ -116,7 +116,7 @@ class GradientFlow:
         moments, _ = self._moments("GradientFlow.trajectory", times)
         return trajectory("GradientFlow.trajectory", self.training, moments, x)
 
-    def training_outputs(self, t: float) -> Float[Array, "n k"]:
+    def training_outputs(self, t: float | int) -> Float[Array, "n k"]:
         """The expected outputs at the training points at time t, `Y + exp(-η Θ t) (f_0(X) - Y)`."""
         moments, _ = self._moments("GradientFlow.training_outputs", t)
         return like(self.training.outputs(moments)[0], self.training.x)

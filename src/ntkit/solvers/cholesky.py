@@ -18,7 +18,7 @@ from ntkit.solvers.checks import check_gram, not_positive_definite
 class Cholesky(Solver):
     """`A = L L^T` with `L` lower triangular; `n^3 / 3` operations.
 
-    Concrete matrices use LAPACK's `dpotrf` in float64. A pivot below `n eps A_ii` has no correct digit, and
+    Concrete matrices use LAPACK's `dpotrf` in float64. A pivot below `(n + 1) eps A_ii` has no correct digit, and
     counts as a failure rather than as a tiny positive number.
 
     Args:
@@ -36,7 +36,7 @@ class Cholesky(Solver):
     [1.0, 1.0]
     """
 
-    jitter: float = 0.0
+    jitter: float | int = 0.0
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.jitter) and self.jitter >= 0):
@@ -51,7 +51,7 @@ class Cholesky(Solver):
             gram = jnp.asarray(gram)
             shift = jnp.asarray(noise + self.jitter, gram.dtype)
             lower = jnp.linalg.cholesky(gram + shift * jnp.eye(len(gram), dtype=gram.dtype))
-        return CholeskyFactor(gram, noise, self.jitter, name, lower)
+        return CholeskyFactor(gram, noise, float(self.jitter), name, lower)
 
     def _lapack(self, gram: np.ndarray, noise: float, name: str) -> np.ndarray:
         # The transpose of a symmetric matrix is itself: copied this way it lies as LAPACK wants it.
@@ -64,7 +64,8 @@ class Cholesky(Solver):
             trouble = f"pivot {failed_at - 1} of the factorisation is not positive"
             raise not_positive_definite("Cholesky", gram, noise, name, trouble=trouble, jitter=self.jitter)
         relative = np.einsum("ii->i", lower) ** 2 / variances
-        lost = np.flatnonzero(relative <= len(lower) * np.finfo(np.float64).eps)
+        # Rounding moves a pivot by up to (n + 1) eps A_ii (Higham 2002, theorem 10.3).
+        lost = np.flatnonzero(relative <= (len(lower) + 1) * np.finfo(np.float64).eps)
         if len(lost):
             trouble = f"pivot {lost[0]} of the factorisation is {relative[lost[0]]:.1g} of its diagonal entry: rounding"
             raise not_positive_definite("Cholesky", gram, noise, name, trouble=trouble, jitter=self.jitter)

@@ -37,7 +37,7 @@ class Eigh(Solver):
     (1, [0.5, 0.5])
     """
 
-    cutoff: float | None = None
+    cutoff: float | int | None = None
 
     def __post_init__(self) -> None:
         if self.cutoff is not None and not (np.isfinite(self.cutoff) and self.cutoff >= 0):

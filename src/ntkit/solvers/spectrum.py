@@ -55,7 +55,7 @@ def default_cutoff(gram: np.ndarray, largest: float) -> float:
 
 
 def decompose(
-    gram: Float[Array, "n n"], noise: float = 0.0, name: str = "kernel", cutoff: float | None = None, who: str = "Eigh"
+    gram: Float[Array, "n n"], noise: float = 0.0, name: str = "kernel", cutoff: float | int | None = None, who: str = "Eigh"
 ) -> Spectrum:
     """The spectrum of `gram + noise I` for a concrete, checked matrix.
 
@@ -90,4 +90,4 @@ def decompose(
             AccuracyWarning,
             stacklevel=3,
         )
-    return Spectrum(eigenvalues, eigenvectors, cutoff)
+    return Spectrum(eigenvalues, eigenvectors, float(cutoff))
