@@ -20,7 +20,10 @@ def mlp(params, x):
 
 def mlp_params(inputs=3, width=16, outputs=2, dtype=np.float64, seed=0):
     generator = np.random.default_rng(seed)
-    draw = lambda *shape: generator.normal(size=shape).astype(dtype) / np.sqrt(shape[0]).astype(dtype)
+
+    def draw(*shape):
+        return (generator.normal(size=shape) / np.sqrt(shape[0])).astype(dtype)
+
     return {"body": (draw(inputs, width), draw(width)), "head": draw(width, outputs)}
 
 
@@ -81,7 +84,7 @@ def test_the_diagonal_is_that_of_the_matrix():
     )
 
 
-@pytest.mark.parametrize("tile", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("tile", [1, 3])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_the_tile_size_does_not_change_the_result(tile, symmetric):
     params = mlp_params()
@@ -157,17 +160,26 @@ def test_the_kernel_is_differentiable_in_parameters_inputs_and_closed_over_value
     with jax.enable_x64(True):
         params = jax.tree_util.tree_map(jnp.asarray, mlp_params(width=4))
         x = jnp.asarray(points(3))
-        from_params = lambda p: EmpiricalNTK(mlp, p)(x).sum()
-        from_inputs = lambda z: EmpiricalNTK(mlp, params)(z, x).sum()
-        # closed over: x and params are concrete, only the function carries a traced value
-        from_scale = lambda s: EmpiricalNTK(lambda p, z: s * mlp(p, z), params)(x).sum()
+
+        def from_params(p):
+            return EmpiricalNTK(mlp, p)(x).sum()
+
+        def from_inputs(z):
+            return EmpiricalNTK(mlp, params)(z, x).sum()
+
+        def from_scale(s):
+            """Closed over: x and params are concrete, only the function carries a traced value."""
+            return EmpiricalNTK(lambda p, z: s * mlp(p, z), params)(x).sum()
+
         assert float(jax.grad(from_scale)(2.0)) == pytest.approx(4 * float(from_scale(1.0)), rel=1e-13)
         for function, at in ((from_params, params), (from_inputs, x)):
+            compiled = jax.jit(function)  # one compilation, not one per operation
             direction = jax.tree_util.tree_map(jnp.ones_like, at)
             step = 1e-5
-            shift = lambda sign: jax.tree_util.tree_map(lambda a, b: a + sign * step * b, at, direction)
-            difference = (function(shift(1)) - function(shift(-1))) / (2 * step)
-            exact = jax.jvp(function, (at,), (direction,))[1]
+            ahead = jax.tree_util.tree_map(lambda a, b: a + 1e-5 * b, at, direction)
+            behind = jax.tree_util.tree_map(lambda a, b: a - 1e-5 * b, at, direction)
+            difference = (compiled(ahead) - compiled(behind)) / (2 * step)
+            exact = jax.jvp(compiled, (at,), (direction,))[1]
             # central differences err by step² relative, and by eps/step = 2e-11
             assert float(exact) == pytest.approx(float(difference), rel=1e-7)
 
@@ -226,5 +238,5 @@ class TestErrorsSayWhatToDo:
             def __call__(self, params, x):
                 return x * params
 
-        with pytest.raises(ValueError, match="hashable function f, got Unhashable. Wrap it"):
+        with pytest.raises(ValueError, match=r"hashable function f, got Unhashable\. Wrap it"):
             EmpiricalNTK(Unhashable(), np.ones(()))

@@ -1,8 +1,24 @@
 """Training: gradient flow and descent of infinitely wide networks in closed form, and of finite ones by steps."""
 
+from ntkit.dynamics.ensemble import EnsembleHistory, train_ensemble
+from ntkit.dynamics.finite import TrainingHistory, max_learning_rate, train
 from ntkit.dynamics.gradient_descent import GradientDescent, gradient_descent
 from ntkit.dynamics.gradient_flow import GradientFlow, gradient_flow
+from ntkit.dynamics.linearized import LinearizedNetwork
 from ntkit.dynamics.trained import Trained
 from ntkit.dynamics.trajectory import Trajectory
 
-__all__ = ["GradientDescent", "GradientFlow", "Trained", "Trajectory", "gradient_descent", "gradient_flow"]
+__all__ = [
+    "EnsembleHistory",
+    "GradientDescent",
+    "GradientFlow",
+    "LinearizedNetwork",
+    "Trained",
+    "TrainingHistory",
+    "Trajectory",
+    "gradient_descent",
+    "gradient_flow",
+    "max_learning_rate",
+    "train",
+    "train_ensemble",
+]

@@ -16,6 +16,16 @@ Function = Callable[[Params, jax.Array], jax.Array]
 """`f(params, x)`: inputs of shape (n, ...) to outputs of shape (n, k), each row for itself."""
 
 
+def check_function(who: str, f: Function) -> None:
+    """Raise for a function that cannot be hashed: compiled code is kept per function."""
+    try:
+        hash(f)
+    except TypeError:
+        raise ValueError(
+            f"{who} needs a hashable function f, got {type(f).__name__}. Wrap it: lambda params, x: f(params, x)."
+        ) from None
+
+
 def as_inputs(who: str, x: Array, name: str = "x") -> Array:
     """Check inputs of shape (n, ...), images included: floating, not empty, finite.
 

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ntkit.empirical.function import Function, Params, as_input_pair, as_inputs, as_params, count_outputs
+from ntkit.empirical.function import (
+    Function,
+    Params,
+    as_input_pair,
+    as_inputs,
+    as_params,
+    check_function,
+    count_outputs,
+)
 from ntkit.empirical.jacobian import Jacobian, contract_full, contract_traced, jacobian, square_norms
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
@@ -26,7 +34,7 @@ _square_norms = jax.jit(square_norms)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["f", "memory_limit"])
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EmpiricalNTK(Kernel):
     """The tangent kernel of a finite function at its parameters, traced over outputs.
 
@@ -59,13 +67,13 @@ class EmpiricalNTK(Kernel):
     memory_limit: int = 2**30
 
     def __post_init__(self):
-        try:
-            hash(self.f)
-        except TypeError:
-            raise ValueError(
-                f"EmpiricalNTK needs a hashable function f, got {type(self.f).__name__}. "
-                "Wrap it: lambda params, x: f(params, x)."
-            ) from None
+        check_function("EmpiricalNTK", self.f)
+
+    def __repr__(self) -> str:
+        sizes = [np.size(leaf) for leaf in jax.tree_util.tree_leaves(self.params)]
+        return (
+            f"EmpiricalNTK({getattr(self.f, '__qualname__', type(self.f).__name__)}, {sum(sizes)} parameters)"
+        )
 
     def __call__(
         self, x1: Float[Array, "n *d"], x2: Float[Array, "m *d"] | None = None
