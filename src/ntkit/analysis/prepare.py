@@ -1,0 +1,126 @@
+"""From tables to encoded training and test rows, with everything the reader should know about what was done."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from ntkit.analysis.results import ColumnSummary, DataSummary
+from ntkit.analysis.settings import Settings
+from ntkit.errors import TableError
+from ntkit.tables.encode import TableEncoder, class_codes
+from ntkit.tables.missing import complete_rows
+from ntkit.tables.schema import Column, Schema, category_texts, infer_schema
+from ntkit.tables.split import limit_rows, train_test_rows
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Encoded rows: training points and targets, test points and targets, and where the test rows came from."""
+
+    encoder: TableEncoder
+    x: Float[np.ndarray, "n d"]
+    y: Float[np.ndarray, "n k"]
+    x_test: Float[np.ndarray, "m d"]
+    y_test: Float[np.ndarray, "m k"]
+    test_rows: Int[np.ndarray, " m"]
+    test_frame: pl.DataFrame
+    summary: DataSummary
+
+    @property
+    def codes(self) -> Int[np.ndarray, " n"]:
+        """Class numbers of the training rows."""
+        return np.argmax(self.y + self.encoder.target_means[None, :], axis=1)
+
+    @property
+    def test_codes(self) -> Int[np.ndarray, " m"]:
+        """Class numbers of the test rows."""
+        return np.argmax(self.y_test + self.encoder.target_means[None, :], axis=1)
+
+
+def prepare(frame: pl.DataFrame, target: str, test: pl.DataFrame | None, settings: Settings) -> Prepared:
+    """Type the columns, deal with missing values, split, subsample, encode.
+
+    Raises:
+        TableError: for whatever in the tables does not fit the settings.
+    """
+    schema = infer_schema(
+        frame, target, task=settings.task, categorical=settings.categorical, ignore=settings.ignore
+    )
+    notes = [f"Column '{name}' has one value only and is left out." for name in schema.ignored if name not in settings.ignore]
+    kept = _usable(frame, schema, settings, "The table", notes)
+    train = frame[kept]
+    if test is None:
+        codes = class_codes(schema, train) if schema.target.task == "classification" else None
+        train_rows, held_out = train_test_rows(train.height, settings.test_fraction, settings.seed, classes=codes)
+        test_frame, test_rows, train = train[held_out], kept[held_out], train[train_rows]
+        notes.append(f"Held out at random: {len(held_out)} of {len(kept)} rows, seed {settings.seed}.")
+    else:
+        if target not in test.columns:
+            raise TableError(f"The test table needs the target '{target}', which it has not. Use ntkit predict without it.")
+        schema.check_columns(test)
+        test_rows = _usable(test, schema, settings, "The test table", notes)
+        test_frame = test[test_rows]
+    if train.height > settings.max_rows:
+        if not settings.subsample:
+            raise TableError(
+                f"Exact kernels need at most max_rows={settings.max_rows} training rows, got {train.height} (memory "
+                "grows with their square, time with their cube). Draw a random subsample with subsample=True "
+                "(--subsample), or raise max_rows (--max-rows)."
+            )
+        notes.append(f"Trained on a random subsample of {settings.max_rows} of {train.height} rows.")
+        train = train[limit_rows(train.height, settings.max_rows, settings.seed)]
+    encoder = TableEncoder.fit(schema, train)
+    x, x_test = encoder.points(train), encoder.points(test_frame, unseen=settings.unseen)
+    summary = DataSummary(
+        rows=frame.height + (0 if test is None else test.height),
+        train_rows=len(x),
+        test_rows=len(x_test),
+        features=x.shape[1],
+        columns=tuple(_describe(frame[column.name], column) for column in schema.inputs),
+        target=_describe_target(frame[target], schema),
+        notes=tuple(notes),
+    )
+    return Prepared(
+        encoder, x, encoder.targets(train), x_test, encoder.targets(test_frame), test_rows, test_frame, summary
+    )
+
+
+def _usable(
+    frame: pl.DataFrame, schema: Schema, settings: Settings, who: str, notes: list[str]
+) -> Int[np.ndarray, " kept"]:
+    """Row numbers that can be used; what was dropped or filled goes into the notes."""
+    keep = complete_rows(frame, schema.input_names, schema.target.name, settings.missing)
+    dropped = frame.height - int(keep.sum())
+    if dropped:
+        what = "without a target" if settings.missing == "impute" else "with missing values"
+        notes.append(f"{who}: {dropped} of {frame.height} rows {what} were dropped.")
+    filled = sum(frame[name].null_count() for name in schema.input_names)
+    if filled and settings.missing == "impute":
+        notes.append(
+            f"{who}: {filled} missing inputs were filled with the training median or most frequent category; "
+            "the intervals do not know of it."
+        )
+    return np.flatnonzero(keep)
+
+
+def _describe(values: pl.Series, column: Column) -> ColumnSummary:
+    present = values.drop_nulls()
+    if column.kind == "number":
+        numbers = present.cast(pl.Float64).to_numpy()
+        content = f"mean {numbers.mean():.4g}, std {numbers.std():.4g}, {numbers.min():.4g} to {numbers.max():.4g}"
+    else:
+        shown = ", ".join(column.categories[:6]) + (", …" if len(column.categories) > 6 else "")
+        content = f"{len(column.categories)} categories: {shown}"
+    return ColumnSummary(column.name, column.kind, values.null_count(), content)
+
+
+def _describe_target(values: pl.Series, schema: Schema) -> ColumnSummary:
+    target = schema.target
+    if target.task == "regression":
+        return replace(_describe(values, Column(target.name, "number")), kind="regression target")
+    texts = category_texts(values.drop_nulls(), target.classes)
+    counts = ", ".join(f"{name}: {int((texts == name).sum())}" for name in target.classes[:12])
+    more = ", …" if len(target.classes) > 12 else ""
+    return ColumnSummary(target.name, "classification target", values.null_count(), counts + more)

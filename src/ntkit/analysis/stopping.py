@@ -1,0 +1,90 @@
+"""When to stop training: cross-validation of the infinitely wide ensemble over a grid of times, in closed form."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.model_selection import KFold
+
+from ntkit.analysis.noise import class_noise, regression_noise
+from ntkit.dynamics import GradientFlow
+from ntkit.model.table_model import training_flow
+from ntkit.nn.base import Layer
+from ntkit.tables.split import limit_rows
+
+MOST_ROWS = 1500
+"""Rows used to choose the stopping time; training time is per mean loss, so it carries over to more rows."""
+
+FINITE_TIMES = 40
+LONGEST_SPAN = 1e9
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Cross-validated loss of the trained ensemble over time.
+
+    Attributes:
+        times: Training times, increasing, the last infinite, shape (t,).
+        losses: Mean over held-out rows of `1/2 |mean prediction - target|^2`, encoded units, shape (t,).
+        noises: Estimated noise variance of an observation about the ensemble at each time, shape (t,).
+        best: Number of the time with the smallest loss.
+        rows: Rows used.
+    """
+
+    times: Float[np.ndarray, " t"]
+    losses: Float[np.ndarray, " t"]
+    noises: Float[np.ndarray, " t"]
+    best: int
+    rows: int
+
+    @property
+    def best_time(self) -> float:
+        """The time with the smallest cross-validated loss."""
+        return float(self.times[self.best])
+
+
+def training_times(flow: GradientFlow) -> Float[np.ndarray, " t"]:
+    """Logarithmic times from a tenth of the fastest time scale to ten times the slowest, then infinity."""
+    scales = flow.timescales[np.isfinite(flow.timescales)]
+    first, last = 0.1 * scales[0], 10.0 * scales[-1]
+    return np.append(np.geomspace(first, min(last, first * LONGEST_SPAN), FINITE_TIMES), np.inf)
+
+
+def choose_stopping(
+    network: Layer,
+    x: Float[np.ndarray, "n d"],
+    y: Float[np.ndarray, "n k"],
+    times: Float[np.ndarray, " t"],
+    *,
+    class_frequencies: Float[np.ndarray, " k"] | None,
+    folds: int,
+    seed: int,
+) -> Stopping:
+    """Predict every fold from the others at all times; choose the time with the smallest squared error.
+
+    Args:
+        network: The network whose infinitely wide limit is trained.
+        x: Training points.
+        y: Encoded training targets.
+        times: The grid of times.
+        class_frequencies: What was subtracted from one-hot targets; None for regression.
+        folds: Number of folds.
+        seed: Seed of subsample and folds.
+    """
+    rows = limit_rows(len(x), MOST_ROWS, seed)
+    x, y = x[rows], y[rows]
+    means = np.zeros((len(times), *y.shape))
+    variances = np.zeros((len(times), len(y)))
+    splits = KFold(min(folds, len(y)), shuffle=True, random_state=seed)
+    for train, held_out in splits.split(x):
+        path = training_flow(network, x[train], y[train]).trajectory(times, x[held_out])
+        means[:, held_out], variances[:, held_out] = path.mean, path.variance
+    losses = 0.5 * np.sum((means - y[None, :, :]) ** 2, axis=2).mean(axis=1)
+    noises = []
+    for mean, variance in zip(means, variances, strict=True):
+        if class_frequencies is None:
+            noises.append(regression_noise(y, mean, variance))
+        else:
+            codes = np.argmax(y + class_frequencies[None, :], axis=1)
+            noises.append(class_noise(codes, mean + class_frequencies[None, :], variance))
+    return Stopping(times, losses, np.array(noises), int(np.argmin(losses)), len(rows))

@@ -1,0 +1,8 @@
+"""The saved model of a table: what it knows, how it predicts, and how it is written without pickle."""
+
+from ntkit.model.network import network_from_json, network_to_json
+from ntkit.model.predictions import Predictions
+from ntkit.model.table_model import TableModel
+from ntkit.model.save import load_model, save_model
+
+__all__ = ["Predictions", "TableModel", "load_model", "network_from_json", "network_to_json", "save_model"]
