@@ -26,20 +26,14 @@ def as_steps(who: str, steps: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: for a negative, fractional or NaN number of steps, or more than one axis.
     """
-    given = np.asarray(steps)
-    if given.dtype == object or given.dtype.kind in "iu":
-        odd = np.asarray(given % 2 == 1, dtype=bool)
-        counts = given.astype(np.float64)
-    else:
-        counts = np.asarray(given, dtype=np.float64)
-        odd = np.where(np.isfinite(counts), counts, 0.0) % 2 == 1
-    if counts.ndim > 1:
-        raise ValueError(f"{who} needs a number of steps or a vector of them, got shape {counts.shape}.")
-    whole = (counts >= 0) & (np.isinf(counts) | (np.floor(counts) == counts))
-    if not whole.all():
-        wrong = counts[~whole].flat[0] if counts.ndim else counts
-        raise ValueError(f"{who} needs whole numbers of steps of at least 0, got {wrong}.")
-    return counts, odd
+    given = np.asarray(steps, dtype=object)
+    if given.ndim > 1:
+        raise ValueError(f"{who} needs a number of steps or a vector of them, got shape {given.shape}.")
+    for count in given.flat:
+        if not (count >= 0 and (count == np.inf or count == int(count))):
+            raise ValueError(f"{who} needs whole numbers of steps of at least 0, got {count}.")
+    odd = [count != np.inf and int(count) % 2 == 1 for count in given.flat]
+    return given.astype(np.float64), np.array(odd, dtype=bool).reshape(given.shape)
 
 
 def as_learning_rate(who: str, learning_rate: Any) -> float:
