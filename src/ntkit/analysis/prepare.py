@@ -109,7 +109,9 @@ def _describe(values: pl.Series, column: Column) -> ColumnSummary:
     present = values.drop_nulls()
     if column.kind == "number":
         numbers = present.cast(pl.Float64).to_numpy()
-        content = f"mean {numbers.mean():.4g}, std {numbers.std():.4g}, {numbers.min():.4g} to {numbers.max():.4g}"
+        mean, std = float(numbers.mean()), float(numbers.std())
+        mean = 0.0 if abs(mean) < 1e-10 * std else mean  # rounding of a centred column
+        content = f"mean {mean:.4g}, std {std:.4g}, {numbers.min():.4g} to {numbers.max():.4g}"
     else:
         shown = ", ".join(column.categories[:6]) + (", …" if len(column.categories) > 6 else "")
         content = f"{len(column.categories)} categories: {shown}"

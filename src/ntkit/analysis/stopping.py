@@ -7,13 +7,14 @@ from jaxtyping import Float
 from sklearn.model_selection import KFold
 
 from ntkit.analysis.noise import class_noise, regression_noise
-from ntkit.dynamics import GradientFlow
-from ntkit.model.table_model import training_flow
+from ntkit.analysis.row_kernel import RowKernel
+from ntkit.dynamics import GradientFlow, gradient_flow
+from ntkit.kernels import NNGP, NTK, evaluate
 from ntkit.nn.base import Layer
 from ntkit.tables.split import limit_rows
 
 MOST_ROWS = 1500
-"""Rows used to choose the stopping time; training time is per mean loss, so it carries over to more rows."""
+"""Rows used to choose the stopping time."""
 
 FINITE_TIMES = 40
 LONGEST_SPAN = 1e9
@@ -71,13 +72,19 @@ def choose_stopping(
         folds: Number of folds.
         seed: Seed of subsample and folds.
     """
+    # The mean loss over all rows is the summed loss at rate 1/n. Stopping the latter at time t acts like a ridge of
+    # n/t, and the right ridge does not depend on the number of rows: so folds keep the rate of the full table.
+    rate = 1.0 / len(x)
     rows = limit_rows(len(x), MOST_ROWS, seed)
     x, y = x[rows], y[rows]
     means = np.zeros((len(times), *y.shape))
     variances = np.zeros((len(times), len(y)))
+    ntk, nngp = (RowKernel(gram, name) for gram, name in zip(_grams(network, x), ("NTK", "NNGP"), strict=True))
+    numbers = np.arange(len(y), dtype=np.float64)[:, None]
     splits = KFold(min(folds, len(y)), shuffle=True, random_state=seed)
     for train, held_out in splits.split(x):
-        path = training_flow(network, x[train], y[train]).trajectory(times, x[held_out])
+        flow = gradient_flow(ntk, numbers[train], y[train], prior=nngp, learning_rate=rate)
+        path = flow.trajectory(times, numbers[held_out])
         means[:, held_out], variances[:, held_out] = path.mean, path.variance
     losses = 0.5 * np.sum((means - y[None, :, :]) ** 2, axis=2).mean(axis=1)
     noises = []
@@ -88,3 +95,9 @@ def choose_stopping(
             codes = np.argmax(y + class_frequencies[None, :], axis=1)
             noises.append(class_noise(codes, mean + class_frequencies[None, :], variance))
     return Stopping(times, losses, np.array(noises), int(np.argmin(losses)), len(rows))
+
+
+def _grams(network: Layer, x: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
+    """NTK and NNGP of all rows, in one pass."""
+    ntk, nngp = evaluate((NTK(network), NNGP(network)), x)
+    return np.asarray(ntk), np.asarray(nngp)

@@ -8,6 +8,7 @@ import polars as pl
 from jaxtyping import Float
 
 from ntkit.dynamics import GradientFlow, gradient_flow
+from ntkit.dynamics.squared_loss import Reduction
 from ntkit.errors import TableError
 from ntkit.inference.class_probabilities import class_probabilities
 from ntkit.inference.gaussian_process import GaussianProcess, Posterior
@@ -18,6 +19,9 @@ from ntkit.tables.encode import TableEncoder, Unseen
 
 Distribution = Literal["posterior", "stopped", "converged"]
 KernelName = Literal["nngp", "ntk"]
+
+REDUCTION: Reduction = "mean_points"
+"""The training loss is divided by the number of points, so learning rates are of order 1 for any table."""
 
 KERNEL_TITLES: dict[KernelName, str] = {"nngp": "NNGP", "ntk": "NTK"}
 
@@ -142,11 +146,8 @@ def kernel_of(network: Layer, name: KernelName) -> Kernel:
 
 
 def training_flow(network: Layer, x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"]) -> GradientFlow:
-    """Gradient flow of the infinitely wide network on `1/(2 n) sum |f - y|^2`, learning rate 1.
-
-    Dividing by the number of points n makes training times comparable between tables of different size.
-    """
-    return gradient_flow(NTK(network), x, y, prior=NNGP(network), learning_rate=1.0, reduction="mean_points")
+    """Gradient flow of the infinitely wide network on `1/(2 n) sum |f - y|^2`, learning rate 1."""
+    return gradient_flow(NTK(network), x, y, prior=NNGP(network), learning_rate=1.0, reduction=REDUCTION)
 
 
 def posterior_title(kernel: KernelName) -> str:

@@ -1,0 +1,19 @@
+"""Pictures of results: every function takes plain values, computes nothing, and returns a Matplotlib figure."""
+
+from ntkit.plotting.calibration import plot_interval_calibration, plot_reliability
+from ntkit.plotting.learning import plot_losses, plot_stopping
+from ntkit.plotting.predictions import plot_confusion, plot_predictions
+from ntkit.plotting.spectrum import plot_eigenvalues, plot_learning_times
+from ntkit.plotting.style import as_svg
+
+__all__ = [
+    "as_svg",
+    "plot_confusion",
+    "plot_eigenvalues",
+    "plot_interval_calibration",
+    "plot_learning_times",
+    "plot_losses",
+    "plot_predictions",
+    "plot_reliability",
+    "plot_stopping",
+]

@@ -1,0 +1,67 @@
+"""Numbers and networks in words, as the report shows them."""
+
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+
+from ntkit.nn import Dense, Serial
+from ntkit.nn.base import Layer
+
+SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with `digits` significant digits; a dash for None, ∞ for infinity."""
+    if value is None:
+        return "–"
+    if np.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if 10.0**digits <= abs(value) < 1e6:
+        return f"{value:.0f}".replace("-", "−")
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        return _power(mantissa, int(exponent))
+    return text.replace("-", "−")
+
+
+def fixed(value: float | None, decimals: int = 3) -> str:
+    """A number with a fixed number of decimals, never "−0"; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """A fraction in per cent with at most one decimal; a dash for None."""
+    return "–" if value is None else f"{100.0 * value:.1f}".removesuffix(".0") + " %"
+
+
+def _power(mantissa: str, exponent: int) -> str:
+    """`1.2·10⁻⁷`."""
+    return f"{mantissa}·10".replace("-", "−") + str(exponent).translate(SUPERSCRIPTS)
+
+
+def layer_rows(network: Layer) -> list[tuple[str, str]]:
+    """The layers in order, each with its numbers in words."""
+    layers = network.layers if isinstance(network, Serial) else (network,)
+    rows = []
+    for position, layer in enumerate(layers):
+        if isinstance(layer, Dense):
+            what = "readout" if position == len(layers) - 1 else "fully connected"
+            rows.append((f"Dense ({what})", f"σ_w = {number(float(layer.w_std))}, σ_b = {number(float(layer.b_std))}"))
+            continue
+        if not is_dataclass(layer):
+            rows.append((type(layer).__name__, ""))
+            continue
+        content = ", ".join(f"{field.name} = {_value(getattr(layer, field.name))}" for field in fields(layer))
+        rows.append((type(layer).__name__, content))
+    return rows
+
+
+def _value(value: object) -> str:
+    array = np.asarray(value)
+    if array.ndim == 0:
+        return number(float(array)) if array.dtype.kind in "if" else str(value)
+    shown = ", ".join(number(float(entry), 3) for entry in array.ravel()[:12])
+    return f"[{shown}{', …' if array.size > 12 else ''}]"
