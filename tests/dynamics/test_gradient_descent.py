@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from tests.dynamics.problems import KERNELS, TEST, TEST_Y, WEIGHTS, X, Y, start
 
 from ntkit.dynamics import gradient_descent, gradient_flow
 from ntkit.errors import DivergenceError
-from tests.dynamics.problems import KERNELS, TEST, TEST_Y, WEIGHTS, X, Y, start
 
 every_pair = pytest.mark.parametrize(("ntk", "prior"), KERNELS.values(), ids=KERNELS)
 every_reduction = pytest.mark.parametrize("reduction", WEIGHTS)
@@ -58,7 +58,9 @@ def test_huge_numbers_of_steps_converge(ntk, prior):
     end = gradient_flow(ntk, X, Y, prior=prior).at(np.inf)
     for steps in (10**9, 1e12, 10**30, np.inf):
         np.testing.assert_allclose(descent.after(steps).mean(TEST), end.mean(TEST), rtol=0, atol=1e-13)
-        np.testing.assert_allclose(descent.after(steps).variance(TEST), end.variance(TEST), rtol=0, atol=1e-13)
+        np.testing.assert_allclose(
+            descent.after(steps).variance(TEST), end.variance(TEST), rtol=0, atol=1e-13
+        )
         assert descent.loss(steps) <= 1e-300
 
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad, solve_ivp
 from scipy.linalg import expm
+from tests.dynamics.problems import DEEP, KERNELS, TEST, TEST_Y, WEIGHTS, X, Y, start
 
 from ntkit.dynamics import gradient_flow
 from ntkit.errors import AccuracyWarning, NotPositiveDefiniteError
 from ntkit.inference import blocks
 from ntkit.kernels import NTK, RBF, Kernel
-from tests.dynamics.problems import DEEP, KERNELS, TEST, TEST_Y, WEIGHTS, X, Y, start
 
 EPS = np.finfo(float).eps
 TIMES = [1e-3, 0.1, 1.0, 20.0]
@@ -53,7 +53,9 @@ def learnt_operator(ntk, t):
 def test_outputs_solve_the_differential_equation(ntk, prior, reduction, given_network):
     """`df/dt = -η c Θ(., X) (f(X) - Y)` on training and test points together."""
     rate = 0.5
-    flow = gradient_flow(ntk, X, Y, f0=start if given_network else None, learning_rate=rate, reduction=reduction)
+    flow = gradient_flow(
+        ntk, X, Y, f0=start if given_network else None, learning_rate=rate, reduction=reduction
+    )
     points = np.concatenate([X, TEST])
     kernel = ntk(points)[:, :7]
     initial = start(points) if given_network else np.zeros((11, 2))
@@ -114,7 +116,9 @@ def test_samples_are_drawn_from_the_trained_ensemble():
     draws = predictive.sample(jax.random.key(1), TEST, count)
     assert draws.shape == (count, 4, 2)
     variance = predictive.variance(TEST)
-    assert (np.abs(draws.mean(axis=0) - predictive.mean(TEST)) <= 5 * np.sqrt(variance / count)[:, None]).all()
+    assert (
+        np.abs(draws.mean(axis=0) - predictive.mean(TEST)) <= 5 * np.sqrt(variance / count)[:, None]
+    ).all()
     assert (np.abs(draws.var(axis=0) / variance[:, None] - 1) <= 5 * np.sqrt(2 / count)).all()
 
 
@@ -132,7 +136,9 @@ def test_it_ends_at_kernel_regression(ntk, prior):
     flow = gradient_flow(ntk, X, Y, prior=prior)
     end = flow.at(np.inf)
     tolerance = 1e3 * EPS * np.linalg.cond(ntk(X))
-    np.testing.assert_allclose(end.mean(TEST), ntk(TEST, X) @ np.linalg.solve(ntk(X), Y), rtol=0, atol=tolerance)
+    np.testing.assert_allclose(
+        end.mean(TEST), ntk(TEST, X) @ np.linalg.solve(ntk(X), Y), rtol=0, atol=tolerance
+    )
     np.testing.assert_allclose(end.mean(X), Y, rtol=0, atol=tolerance)
     # Every member of the ensemble passes through the data.
     assert end.variance(X).max() <= tolerance * prior.diag(X).max()
@@ -292,7 +298,9 @@ def test_any_points_are_trained_downhill_and_finitely(rows, targets):
 
 
 def test_a_kernel_with_a_negative_eigenvalue_is_refused():
-    with pytest.raises(NotPositiveDefiniteError, match="gradient_flow needs .* eigenvalue of -1 beside a largest of 3"):
+    with pytest.raises(
+        NotPositiveDefiniteError, match=r"gradient_flow needs .* eigenvalue of -1 beside a largest of 3"
+    ):
         gradient_flow(Given([[1.0, 2.0], [2.0, 1.0]]), indices(2), np.ones((2, 1)))
 
 
@@ -342,7 +350,10 @@ def test_predictions_are_differentiable_in_the_inputs():
     trained = gradient_flow(ntk, X, Y, prior=prior).at(2.0)
     with jax.enable_x64(True):
         slopes = jax.jit(
-            lambda x: (jax.grad(lambda x: trained.mean(x)[0, 0])(x), jax.grad(lambda x: trained.variance(x)[0])(x))
+            lambda x: (
+                jax.grad(lambda x: trained.mean(x)[0, 0])(x),
+                jax.grad(lambda x: trained.variance(x)[0])(x),
+            )
         )(jnp.asarray(TEST))
         slopes = [float(slope[0, 1]) for slope in slopes]
     h = 1e-5
@@ -376,7 +387,7 @@ def test_wrong_arguments_are_refused():
         gradient_flow(ntk, X, Y, f0=lambda x: start(x)[:, :1])
     with pytest.raises(ValueError, match="positive, finite learning_rate, got 0"):
         gradient_flow(ntk, X, Y, learning_rate=0.0)
-    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match='"sum", "mean" or|reduction'):
+    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match=r'"sum", "mean" or|reduction'):
         gradient_flow(ntk, X, Y, reduction="max")
     with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="needs 2 outputs"):
         flow.test_loss(1.0, TEST, TEST_Y[:, :1])

@@ -61,7 +61,9 @@ def test_it_agrees_with_scikit_learn():
     np.testing.assert_allclose(posterior.mean(TEST), mean, rtol=0, atol=1e-10)
     np.testing.assert_allclose(posterior.std(TEST), std[:, 0], rtol=0, atol=1e-10)
     np.testing.assert_allclose(posterior.covariance(TEST), covariance[:, :, 0], rtol=0, atol=1e-10)
-    assert posterior.log_marginal_likelihood() == pytest.approx(theirs.log_marginal_likelihood_value_, abs=1e-9)
+    assert posterior.log_marginal_likelihood() == pytest.approx(
+        theirs.log_marginal_likelihood_value_, abs=1e-9
+    )
 
 
 @every_kernel
@@ -70,7 +72,9 @@ def test_the_posterior_is_the_conditional_distribution(kernel, solver):
     posterior = GaussianProcess(kernel, NOISE).condition(X, Y, solver)
     matrix, cross, prior = kernel(X) + NOISE * np.eye(10), kernel(X, TEST), kernel(TEST)
     tolerance = 100 * EPS * np.linalg.cond(matrix) * prior.max()
-    np.testing.assert_allclose(posterior.mean(TEST), cross.T @ np.linalg.solve(matrix, Y), rtol=0, atol=10 * tolerance)
+    np.testing.assert_allclose(
+        posterior.mean(TEST), cross.T @ np.linalg.solve(matrix, Y), rtol=0, atol=10 * tolerance
+    )
     covariance = prior - cross.T @ np.linalg.solve(matrix, cross)
     np.testing.assert_allclose(posterior.covariance(TEST), covariance, rtol=0, atol=tolerance)
     np.testing.assert_allclose(posterior.variance(TEST), np.diag(covariance), rtol=0, atol=tolerance)
@@ -99,7 +103,9 @@ def test_the_evidence_and_its_gradient_are_right_to_twelve_digits():
         for i in range(size):
             for j in range(size):
                 square = sum((points[i, f] - points[j, f]) ** 2 for f in range(3))
-                matrix[i, j] = variance * mpmath.exp(-square / (2 * length_scale**2)) + (noise if i == j else 0)
+                matrix[i, j] = variance * mpmath.exp(-square / (2 * length_scale**2)) + (
+                    noise if i == j else 0
+                )
         lower = mpmath.cholesky(matrix)
         quadratic = sum(
             (targets[:, k].T * mpmath.cholesky_solve(matrix, targets[:, k]))[0] for k in range(Y.shape[1])
@@ -120,9 +126,9 @@ def test_the_evidence_and_its_gradient_are_right_to_twelve_digits():
     process = GaussianProcess(RBF(0.8, 1.5), NOISE)
     assert process.log_marginal_likelihood(X, Y) == pytest.approx(float(reference), rel=1e-12)
     with jax.enable_x64(True):
-        value, slope = jax.jit(jax.value_and_grad(lambda p: p.log_marginal_likelihood(jnp.asarray(X), jnp.asarray(Y))))(
-            process
-        )
+        value, slope = jax.jit(
+            jax.value_and_grad(lambda p: p.log_marginal_likelihood(jnp.asarray(X), jnp.asarray(Y)))
+        )(process)
     assert float(value) == pytest.approx(float(reference), rel=1e-12)
     # One factor of the condition number (40) more than the value.
     ours = [float(slope.kernel.length_scale), float(slope.kernel.variance), float(slope.noise)]
@@ -138,7 +144,9 @@ def test_the_evidence_is_differentiable_in_the_network(make):
 
     at = np.array([1.4, 0.3, 1.1, 0.1])
     with jax.enable_x64(True):
-        slope = jax.jit(jax.grad(lambda p: p.log_marginal_likelihood(jnp.asarray(X), jnp.asarray(Y))))(process(*at))
+        slope = jax.jit(jax.grad(lambda p: p.log_marginal_likelihood(jnp.asarray(X), jnp.asarray(Y))))(
+            process(*at)
+        )
     layers = slope.kernel.network.layers
     ours = [float(value) for value in (layers[0].w_std, layers[0].b_std, layers[2].w_std, slope.noise)]
     h = 1e-4
@@ -157,7 +165,10 @@ def test_predictions_are_differentiable_in_the_inputs():
     posterior = GaussianProcess(KERNELS["ntk-relu"], NOISE).condition(X, Y)
     with jax.enable_x64(True):
         slopes = jax.jit(
-            lambda x: (jax.grad(lambda x: posterior.mean(x)[0, 0])(x), jax.grad(lambda x: posterior.variance(x)[0])(x))
+            lambda x: (
+                jax.grad(lambda x: posterior.mean(x)[0, 0])(x),
+                jax.grad(lambda x: posterior.variance(x)[0])(x),
+            )
         )(jnp.asarray(TEST))
         slopes = [float(slope[0, 1]) for slope in slopes]
     h = 1e-5
@@ -166,7 +177,9 @@ def test_predictions_are_differentiable_in_the_inputs():
     down[0, 1] -= h
     # Central differences: h^2 times third derivatives of order 1 to 10, rounding eps 1e3 / h.
     assert slopes[0] == pytest.approx((posterior.mean(up) - posterior.mean(down))[0, 0] / (2 * h), abs=1e-7)
-    assert slopes[1] == pytest.approx((posterior.variance(up) - posterior.variance(down))[0] / (2 * h), abs=1e-7)
+    assert slopes[1] == pytest.approx(
+        (posterior.variance(up) - posterior.variance(down))[0] / (2 * h), abs=1e-7
+    )
 
 
 @pytest.mark.parametrize("kernel", [KERNELS["rbf"], KERNELS["ntk-relu"]], ids=["rbf", "ntk-relu"])
@@ -185,7 +198,9 @@ def test_traced_and_concrete_predictions_agree(kernel):
         traced = jax.jit(everything)(process, jnp.asarray(X), jnp.asarray(Y), jnp.asarray(TEST))
         traced = [np.asarray(value) for value in traced]
     for ours, theirs in zip(concrete, traced, strict=True):
-        np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-10)  # condition number 500, n eps, kernels 1e-12
+        np.testing.assert_allclose(
+            theirs, ours, rtol=1e-9, atol=1e-10
+        )  # condition number 500, n eps, kernels 1e-12
 
 
 def test_the_answer_follows_the_points_library_and_dtype():
@@ -204,7 +219,9 @@ def test_the_answer_follows_the_points_library_and_dtype():
         assert answer.dtype == np.float32
         # The kernel's float32 rounding, magnified by the condition number: that the solver is float64 shows in that
         # no factor n stands beside it.
-        np.testing.assert_allclose(answer, exact, atol=condition * np.finfo(np.float32).eps * np.abs(exact).max())
+        np.testing.assert_allclose(
+            answer, exact, atol=condition * np.finfo(np.float32).eps * np.abs(exact).max()
+        )
         traced = getattr(device, name)(jnp.asarray(test))
         assert isinstance(traced, jax.Array)
         assert traced.dtype == np.float32
@@ -336,11 +353,11 @@ def test_noise_must_be_a_variance(noise):
 def test_arguments_are_checked():
     process = GaussianProcess(RBF(), 0.1)
     # Under the tests' shape checks the annotation speaks before the library's own text does.
-    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="one row of y per point|parameter 'y'"):
+    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match=r"one row of y per point|parameter 'y'"):
         process.condition(X, Y[:3])
     with pytest.raises(ValueError, match="finite values"):
         process.condition(X, np.full((10, 1), np.nan))
-    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="equally many features|parameter 'x2'"):
+    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match=r"equally many features|parameter 'x2'"):
         process.condition(X, Y).mean(TEST[:, :2])
     with pytest.raises(ValueError, match="needs JAX arrays under jit"):
         jax.grad(lambda p: p.log_marginal_likelihood(X, Y))(process)

@@ -22,7 +22,9 @@ def test_failure_names_everything_needed_to_act():
         "Points 1 and 4 coincide",
     ):  # fmt: skip
         assert part in text
-    remedies = [text.index(remedy) for remedy in ("larger noise", "remove duplicate points", "Eigh()", "jitter=")]
+    remedies = [
+        text.index(remedy) for remedy in ("larger noise", "remove duplicate points", "Eigh()", "jitter=")
+    ]
     assert remedies == sorted(remedies)
 
 

@@ -43,7 +43,9 @@ def test_the_determinant_of_a_singular_matrix_is_zero():
     assert Eigh().factor(np.ones((3, 3))).log_det() == -np.inf
     with jax.enable_x64(True):
         assert jax.jit(lambda gram: Eigh().factor(gram).log_det())(jnp.ones((3, 3))) == -np.inf
-    assert Eigh().factor(np.ones((3, 3)), noise=1e-3).log_det() == pytest.approx(np.log(3.001 * 1e-6), rel=1e-12)
+    assert Eigh().factor(np.ones((3, 3)), noise=1e-3).log_det() == pytest.approx(
+        np.log(3.001 * 1e-6), rel=1e-12
+    )
 
 
 def test_the_cutoff_can_be_chosen():
@@ -51,14 +53,18 @@ def test_the_cutoff_can_be_chosen():
     assert Eigh().factor(gram).rank == 3
     factor = Eigh(cutoff=1e-3).factor(gram)
     assert factor.rank == 2
-    np.testing.assert_allclose(factor.solve(basis[:, 0]), 0.0, atol=1e-11)  # eps / 1e-4 of the direction left out
+    np.testing.assert_allclose(
+        factor.solve(basis[:, 0]), 0.0, atol=1e-11
+    )  # eps / 1e-4 of the direction left out
     with pytest.raises(ValueError, match="cutoff of at least 0"):
         Eigh(cutoff=-1.0)
 
 
 def test_a_matrix_that_no_kernel_makes_is_refused():
     gram, _ = with_eigenvalues([-1e-3, 1.0, 1.0])
-    with pytest.raises(NotPositiveDefiniteError, match=r"my kernel on 3 points in float64 .* eigenvalue of -0.001 "):
+    with pytest.raises(
+        NotPositiveDefiniteError, match=r"my kernel on 3 points in float64 .* eigenvalue of -0.001 "
+    ):
         Eigh().factor(gram, name="my kernel")
 
 
@@ -90,7 +96,9 @@ def test_both_lapack_drivers_give_the_same_spectrum(monkeypatch):
     divided = decompose(gram)
     monkeypatch.setattr(spectrum, "LARGEST_DIVIDE_AND_CONQUER", 0)
     robust = decompose(gram)
-    np.testing.assert_allclose(robust.eigenvalues, divided.eigenvalues, atol=6 * EPS * divided.eigenvalues[-1])
+    np.testing.assert_allclose(
+        robust.eigenvalues, divided.eigenvalues, atol=6 * EPS * divided.eigenvalues[-1]
+    )
     rebuilt = (robust.eigenvectors * robust.eigenvalues) @ robust.eigenvectors.T
     # The robust driver's vectors are orthogonal to about n eps times a few tens.
     np.testing.assert_allclose(rebuilt, gram, atol=1000 * EPS * divided.eigenvalues[-1])

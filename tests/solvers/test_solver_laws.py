@@ -49,7 +49,9 @@ def test_solving_inverts_the_matrix(kernel, solver):
     for right in (RIGHT, RIGHT[:, 0]):
         solution = factor.solve(right)
         assert solution.shape == right.shape
-        np.testing.assert_allclose(matrix @ solution, right, atol=rounding(matrix) * np.abs(right).max(), rtol=0)
+        np.testing.assert_allclose(
+            matrix @ solution, right, atol=rounding(matrix) * np.abs(right).max(), rtol=0
+        )
 
 
 @every_kernel
@@ -58,7 +60,9 @@ def test_whitening_squares_to_the_inverse(kernel, solver):
     matrix, factor = matrix_of(kernel), solver.factor(kernel(POINTS), NOISE)
     whitened = factor.whiten(RIGHT)
     expected = RIGHT.T @ np.linalg.solve(matrix, RIGHT)
-    np.testing.assert_allclose(whitened.T @ whitened, expected, atol=rounding(matrix) * np.abs(expected).max(), rtol=0)
+    np.testing.assert_allclose(
+        whitened.T @ whitened, expected, atol=rounding(matrix) * np.abs(expected).max(), rtol=0
+    )
 
 
 @every_kernel
@@ -100,7 +104,9 @@ def test_a_float32_matrix_is_factored_in_float64(solver):
     gram = KERNELS["ntk-relu"](POINTS.astype(np.float32))
     exact = np.linalg.solve(gram.astype(np.float64) + NOISE * np.eye(SIZE), RIGHT)
     solution = solver.factor(gram, NOISE).solve(RIGHT)
-    np.testing.assert_allclose(solution, exact, atol=rounding(matrix_of(KERNELS["ntk-relu"])) * np.abs(exact).max())
+    np.testing.assert_allclose(
+        solution, exact, atol=rounding(matrix_of(KERNELS["ntk-relu"])) * np.abs(exact).max()
+    )
 
 
 @every_kernel
@@ -118,10 +124,14 @@ def test_traced_and_concrete_factorisations_agree(kernel, solver):
         traced = jax.jit(everything)(jnp.asarray(kernel(POINTS)), NOISE, jnp.asarray(RIGHT))
         traced = [np.asarray(value) for value in traced]
     tolerance = SIZE * rounding(matrix_of(kernel))
-    for name, ours, theirs in zip(["solve", "whiten", "log_det", "diagonal", "residual"], concrete, traced, strict=True):
+    for name, ours, theirs in zip(
+        ["solve", "whiten", "log_det", "diagonal", "residual"], concrete, traced, strict=True
+    ):
         if name == "whiten":  # eigenvectors have no sign of their own: compare what is defined
             ours, theirs = ours.T @ ours, theirs.T @ theirs
-        np.testing.assert_allclose(theirs, ours, atol=tolerance * max(1.0, np.abs(ours).max()), rtol=0, err_msg=name)
+        np.testing.assert_allclose(
+            theirs, ours, atol=tolerance * max(1.0, np.abs(ours).max()), rtol=0, err_msg=name
+        )
 
 
 @every_solver
@@ -165,7 +175,11 @@ def test_noise_makes_any_points_solvable(solver, rows, noise):
 BAD = {
     "rectangle": (np.ones((2, 3)), 0.1, "square Gram matrix, got shape"),
     "empty": (np.ones((0, 0)), 0.1, "square Gram matrix"),
-    "nan": (np.array([[1.0, np.nan], [np.nan, 1.0]]), 0.1, r"got nan at \[0, 1\] of the Gram matrix of my kernel"),
+    "nan": (
+        np.array([[1.0, np.nan], [np.nan, 1.0]]),
+        0.1,
+        r"got nan at \[0, 1\] of the Gram matrix of my kernel",
+    ),
     "infinity": (np.array([[1.0, 0.0], [0.0, np.inf]]), 0.1, r"got inf at \[1, 1\]"),
     "asymmetric": (np.array([[1.0, 0.5], [0.4, 1.0]]), 0.1, "differ from their mirror image by up to 0.1"),
     "negative noise": (np.eye(2), -0.1, "noise variance of at least 0, got -0.1"),

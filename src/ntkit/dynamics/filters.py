@@ -49,7 +49,9 @@ class SpectralFilter(ABC):
         learnt[:, ~retained] = finite * np.exp(-finite * fade)
         eigenvalues = spectrum.eigenvalues[retained]
         sign, logarithm = self.log_remaining(eigenvalues)
-        learnt[:, retained] = np.where(sign > 0, -np.expm1(logarithm), 1.0 + np.exp(logarithm)) / eigenvalues[None, :]
+        learnt[:, retained] = (
+            np.where(sign > 0, -np.expm1(logarithm), 1.0 + np.exp(logarithm)) / eigenvalues[None, :]
+        )
         return learnt
 
 

@@ -108,7 +108,9 @@ class GradientFlow:
         """
         moment, times = self._moments("GradientFlow.at", t)
         if times.ndim:
-            raise ValueError(f"GradientFlow.at needs a single time, got shape {times.shape}. Use .trajectory(times, x).")
+            raise ValueError(
+                f"GradientFlow.at needs a single time, got shape {times.shape}. Use .trajectory(times, x)."
+            )
         return Trained(self.training, moment.learnt(self.training.spectrum)[0])
 
     def trajectory(self, times: Any, x: Float[Array, "m d"]) -> Trajectory:

@@ -86,7 +86,13 @@ class SpectralTraining:
 
 
 def spectral_training(
-    who: str, ntk: Kernel, x: Any, y: Any, prior: Kernel | None, f0: Callable[[Any], Any] | None, reduction: str
+    who: str,
+    ntk: Kernel,
+    x: Any,
+    y: Any,
+    prior: Kernel | None,
+    f0: Callable[[Any], Any] | None,
+    reduction: str,
 ) -> SpectralTraining:
     """Check the arguments, evaluate the kernels on the training points in one pass, and decompose Θ."""
     x = as_points(who, x)
@@ -108,7 +114,9 @@ def spectral_training(
     vectors = spectrum.eigenvectors
     start = np.zeros(y.shape) if f0 is None else on_host(initial_outputs(who, f0, x, y.shape[1]))
     spread = None if prior is None else vectors.T @ (on_host(grams[1]) @ vectors)
-    return SpectralTraining(ntk, prior, f0, x, reduction, spectrum, start, vectors.T @ (on_host(y) - start), spread)
+    return SpectralTraining(
+        ntk, prior, f0, x, reduction, spectrum, start, vectors.T @ (on_host(y) - start), spread
+    )
 
 
 def initial_outputs(who: str, f0: Callable[[Any], Any], x: Any, outputs: int) -> Any:

@@ -54,7 +54,9 @@ class Trained(Predictive):
         weights = training.spectrum.eigenvectors @ (self.weights[:, None] * training.error)
 
         def block(points: Any) -> Any:
-            cross, start, amounts = working(training.ntk(points, training.x), start_at(training, points), weights)
+            cross, start, amounts = working(
+                training.ntk(points, training.x), start_at(training, points), weights
+            )
             return like(start + cross @ amounts, points)
 
         return in_blocks(block, as_points("Trained.mean", x), len(training.x))
@@ -101,6 +103,12 @@ def project(training: SpectralTraining, points: Any) -> Projection:
 def _with_prior(who: str, training: SpectralTraining) -> Any:
     """The training problem, if there is an ensemble whose spread can be asked for."""
     if training.prior is None:
-        cause = "a mean without an ensemble" if training.f0 is None else "one given network f0, which has no spread"
-        raise ValueError(f"{who} needs an ensemble of initialisations, got {cause}. Pass prior=NNGP(network).")
+        cause = (
+            "a mean without an ensemble"
+            if training.f0 is None
+            else "one given network f0, which has no spread"
+        )
+        raise ValueError(
+            f"{who} needs an ensemble of initialisations, got {cause}. Pass prior=NNGP(network)."
+        )
     return training

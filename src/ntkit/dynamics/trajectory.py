@@ -37,7 +37,9 @@ def trajectory(who: str, training: SpectralTraining, moments: SpectralFilter, x:
     """
     x = as_points(who, x)
     if not is_concrete(x):
-        raise ValueError(f"{who} needs points that hold numbers, got values traced by JAX. Use .at(t).mean(x) instead.")
+        raise ValueError(
+            f"{who} needs points that hold numbers, got values traced by JAX. Use .at(t).mean(x) instead."
+        )
     learnt = moments.learnt(training.spectrum)
     amounts = learnt[:, :, None] * training.error[None, :, :]
 

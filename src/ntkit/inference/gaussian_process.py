@@ -20,6 +20,9 @@ from ntkit.numerics.host import like, working
 from ntkit.numerics.trees import as_leaf, pytree
 from ntkit.solvers import Cholesky, Factor, Solver
 
+DEFAULT_SOLVER = Cholesky()
+"""The fastest, and the one that refuses a matrix it cannot factor."""
+
 
 @pytree()
 @dataclass(frozen=True, eq=False)
@@ -70,13 +73,15 @@ class GaussianProcess(Predictive):
         """The prior distribution of observations rather than of the function."""
         return Noisy(self, self.noise)
 
-    def condition(self, x: Float[Array, "n d"], y: Float[Array, "n k"], solver: Solver = Cholesky()) -> "Posterior":
+    def condition(
+        self, x: Float[Array, "n d"], y: Float[Array, "n k"], solver: Solver = DEFAULT_SOLVER
+    ) -> "Posterior":
         """The posterior given observations, `O(n^3)` once.
 
         Args:
             x: the observed points, shape (n, d).
             y: the observed values, shape (n, k).
-            solver: `Cholesky()`, or `Eigh()` for a kernel that is singular on `x` and no noise.
+            solver: `Cholesky()` unless given, or `Eigh()` for a kernel that is singular on `x` and no noise.
 
         Raises:
             ValueError: for arrays that do not fit, or NumPy arrays when the hyper-parameters are traced.
@@ -97,7 +102,7 @@ class GaussianProcess(Predictive):
         return Posterior(self, x, y, factor, factor.solve(y))
 
     def log_marginal_likelihood(
-        self, x: Float[Array, "n d"], y: Float[Array, "n k"], solver: Solver = Cholesky()
+        self, x: Float[Array, "n d"], y: Float[Array, "n k"], solver: Solver = DEFAULT_SOLVER
     ) -> Float[Array, ""] | float:
         """`log p(y | x)`, summed over the outputs; differentiable when the arrays are JAX arrays.
 
@@ -177,11 +182,13 @@ class Posterior(Predictive):
         self._need_full_rank("leave-one-out prediction")
         diagonal = self.factor.inverse_diagonal()
         residuals = self.weights / diagonal[:, None]
-        return LeaveOneOut(like(self.y - residuals, self.x), like(1.0 / diagonal, self.x), like(residuals, self.x))
+        return LeaveOneOut(
+            like(self.y - residuals, self.x), like(1.0 / diagonal, self.x), like(residuals, self.x)
+        )
 
     def _need_full_rank(self, what: str) -> None:
         if not self.factor.is_traced and self.factor.rank < len(self.x):
             raise NotPositiveDefiniteError(
                 f"The {what} needs a positive definite matrix, got {self.factor.name} of rank {self.factor.rank} on "
-                f"{len(self.x)} points with noise {float(self.noise):.3g}. Use a larger noise or remove duplicate points."
+                f"{len(self.x)} points with noise {float(self.noise):.3g}. Use a larger noise or remove duplicates."
             )

@@ -58,7 +58,7 @@ class Factor(ABC):
         return like(self._solve(*self._prepared(b)), b)
 
     def whiten(self, b: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
-        """`R b` with `R^T R` the inverse of `A`, so that `whiten(b).T @ whiten(b)` is `b^T A^{-1} b`."""
+        """The product `w = R b` with `R^T R` the inverse of `A`, so that `w^T w` is `b^T A^{-1} b`."""
         return like(self._whiten(*self._prepared(b)), b)
 
     def residual(self, b: Float[Array, "n *k"]) -> Any:

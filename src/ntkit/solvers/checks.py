@@ -54,14 +54,27 @@ def coinciding_pair(gram: np.ndarray) -> tuple[int, int] | None:
 
 
 def not_positive_definite(
-    who: str, gram: Any, noise: float, name: str, *, trouble: str, jitter: float = 0.0, smallest: float | None = None
+    who: str,
+    gram: Any,
+    noise: float,
+    name: str,
+    *,
+    trouble: str,
+    jitter: float = 0.0,
+    smallest: float | None = None,
 ) -> NotPositiveDefiniteError:
     """The error of a failed factorisation: kernel, dtype, size, eigenvalue or pivot, remedies in order."""
     matrix = np.asarray(gram)
     size = len(matrix)
     if smallest is None and size <= LARGEST_DIAGNOSED:
-        smallest = noise + jitter + float(
-            scipy.linalg.eigh(np.asarray(matrix, np.float64), eigvals_only=True, subset_by_index=[0, 0])[0]
+        smallest = (
+            noise
+            + jitter
+            + float(
+                scipy.linalg.eigh(np.asarray(matrix, np.float64), eigvals_only=True, subset_by_index=[0, 0])[
+                    0
+                ]
+            )
         )
     eigenvalue = "" if smallest is None else f" The smallest eigenvalue is {smallest:.3g}."
     pair = coinciding_pair(matrix)
@@ -70,6 +83,6 @@ def not_positive_definite(
     added = f" and jitter {jitter:.3g}" if jitter else ""
     return NotPositiveDefiniteError(
         f"{who} needs a positive definite matrix, got {name} on {size} points in {precision} with noise {noise:.3g}"
-        f"{added}: {trouble}.{eigenvalue}{duplicates} Remedies, in this order: (1) a larger noise; (2) remove duplicate points; "
-        "(3) solver=Eigh(), which leaves out null directions; (4) an explicit Cholesky(jitter=...)."
+        f"{added}: {trouble}.{eigenvalue}{duplicates} Remedies, in this order: (1) a larger noise; "
+        "(2) remove duplicate points; (3) solver=Eigh(), which leaves out null directions; (4) an explicit Cholesky(jitter=...)."
     )

@@ -59,7 +59,8 @@ class Cholesky(Solver):
         diagonal = np.einsum("ii->i", lower)
         diagonal += noise + self.jitter
         variances = diagonal.copy()
-        lower, failed_at = scipy.linalg.lapack.dpotrf(lower, lower=1, clean=1, overwrite_a=1)
+        (factorise,) = scipy.linalg.get_lapack_funcs(("potrf",), (lower,))
+        lower, failed_at = factorise(lower, lower=1, clean=1, overwrite_a=1)
         if failed_at > 0:
             trouble = f"pivot {failed_at - 1} of the factorisation is not positive"
             raise not_positive_definite("Cholesky", gram, noise, name, trouble=trouble, jitter=self.jitter)
@@ -119,5 +120,6 @@ class CholeskyFactor(Factor):
                 self.lower, jnp.eye(len(self.lower), dtype=self.lower.dtype), lower=True
             )
             return jnp.sum(inverse**2, axis=0)
-        inverse, _ = scipy.linalg.lapack.dtrtri(self.lower, lower=1)
+        (invert,) = scipy.linalg.get_lapack_funcs(("trtri",), (self.lower,))
+        inverse, _ = invert(self.lower, lower=1)
         return np.einsum("ij,ij->j", inverse, inverse)

@@ -49,7 +49,14 @@ class Eigh(Solver):
             noise = float(noise)
             spectrum = decompose(gram, noise, name, self.cutoff)
             return EighFactor(
-                gram, noise, 0.0, name, spectrum.eigenvalues, spectrum.eigenvectors, spectrum.retained, spectrum.cutoff
+                gram,
+                noise,
+                0.0,
+                name,
+                spectrum.eigenvalues,
+                spectrum.eigenvectors,
+                spectrum.retained,
+                spectrum.cutoff,
             )
         gram = jnp.asarray(gram)
         shift = jnp.asarray(noise, gram.dtype) * jnp.eye(len(gram), dtype=gram.dtype)

@@ -55,7 +55,11 @@ def default_cutoff(gram: np.ndarray, largest: float) -> float:
 
 
 def decompose(
-    gram: Float[Array, "n n"], noise: float = 0.0, name: str = "kernel", cutoff: float | int | None = None, who: str = "Eigh"
+    gram: Float[Array, "n n"],
+    noise: float = 0.0,
+    name: str = "kernel",
+    cutoff: float | int | None = None,
+    who: str = "Eigh",
 ) -> Spectrum:
     """The spectrum of `gram + noise I` for a concrete, checked matrix.
 
@@ -85,8 +89,8 @@ def decompose(
         raise not_positive_definite(who, matrix, noise, name, trouble=trouble, smallest=smallest)
     if smallest < -cutoff:
         warnings.warn(
-            f"{who}: the Gram matrix of {name} in {matrix.dtype} has an eigenvalue of {smallest:.3g}, more negative than "
-            f"rounding explains ({-cutoff:.1g}); it is treated as zero. Evaluate the kernel in float64, or add noise.",
+            f"{who}: the Gram matrix of {name} in {matrix.dtype} has an eigenvalue of {smallest:.3g}, more negative "
+            f"than rounding explains ({-cutoff:.1g}); it is treated as zero. Evaluate the kernel in float64, or add noise.",
             AccuracyWarning,
             stacklevel=3,
         )
