@@ -84,5 +84,6 @@ def not_positive_definite(
     return NotPositiveDefiniteError(
         f"{who} needs a positive definite matrix, got {name} on {size} points in {precision} with noise {noise:.3g}"
         f"{added}: {trouble}.{eigenvalue}{duplicates} Remedies, in this order: (1) a larger noise; "
-        "(2) remove duplicate points; (3) solver=Eigh(), which leaves out null directions; (4) an explicit Cholesky(jitter=...)."
+        "(2) remove duplicate points; (3) solver=Eigh(), which leaves out null directions; "
+        "(4) an explicit Cholesky(jitter=...)."
     )

@@ -90,7 +90,7 @@ def decompose(
     if smallest < -cutoff:
         warnings.warn(
             f"{who}: the Gram matrix of {name} in {matrix.dtype} has an eigenvalue of {smallest:.3g}, more negative "
-            f"than rounding explains ({-cutoff:.1g}); it is treated as zero. Evaluate the kernel in float64, or add noise.",
+            f"than rounding explains ({-cutoff:.1g}); it is treated as zero. Use float64 or add noise.",
             AccuracyWarning,
             stacklevel=3,
         )
