@@ -1,5 +1,6 @@
 """From a table to points and targets: standardised numbers, one-hot categories, centred classes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,8 @@ from jaxtyping import Float, Int
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from ntkit.errors import TableError
-from ntkit.tables.schema import Column, Schema, category_texts
+from ntkit.tables.missing import Missing, complete_rows
+from ntkit.tables.schema import Column, Schema, Target, category_texts, input_columns
 
 Unseen = Literal["error", "ignore"]
 
@@ -174,3 +176,35 @@ def _indicators(categories, frame: pl.DataFrame, fill_of, unseen: Unseen) -> Flo
     )
     values = np.array(columns, dtype=object).T
     return np.asarray(encoder.fit(values).transform(values), dtype=np.float64)
+
+
+def encode_points(
+    frame: pl.DataFrame,
+    *,
+    categorical: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    missing: Missing = "error",
+    standardise: bool = True,
+) -> Float[np.ndarray, "n d"]:
+    """All columns of a table as points, without a target: for kernel matrices.
+
+    Args:
+        frame: The table.
+        categorical: Number columns to treat as categories.
+        ignore: Columns to leave out.
+        missing: See `complete_rows`.
+        standardise: Whether numbers become `(x - mean) / std`; otherwise they stay as they are.
+
+    Raises:
+        TableError: for columns that cannot be used.
+    """
+    inputs, _ = input_columns(frame, categorical=categorical, ignore=ignore)
+    schema = Schema(inputs, Target("", "regression"))
+    frame = frame.filter(pl.Series(complete_rows(frame, schema.input_names, None, missing)))
+    fills = tuple(_fill(frame[column.name], column) for column in inputs)
+    numbers = _numbers(schema, frame, fills)
+    means, scales = np.zeros(numbers.shape[1]), np.ones(numbers.shape[1])
+    if standardise and numbers.shape[1]:
+        scaler = StandardScaler().fit(numbers)
+        means, scales = np.asarray(scaler.mean_), np.asarray(scaler.scale_)
+    return TableEncoder(schema, means, scales, fills, np.zeros(1), 1.0).points(frame)

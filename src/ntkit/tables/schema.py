@@ -130,10 +130,24 @@ def infer_schema(
         TableError: for an unknown name, a column that cannot be used, or a target that does not vary.
     """
     categorical, ignore = tuple(categorical), tuple(ignore)
-    for name in (target, *categorical, *ignore):
-        check_column(frame, name)
+    check_column(frame, target)
     if target in ignore:
         raise TableError(f"The target '{target}' cannot also be ignored. Drop it from ignore (--ignore).")
+    inputs, ignored = input_columns(frame, categorical=categorical, ignore=ignore, target=target)
+    return Schema(inputs, _target(frame[target], task), ignored)
+
+
+def input_columns(
+    frame: pl.DataFrame, *, categorical: Iterable[str] = (), ignore: Iterable[str] = (), target: str | None = None
+) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+    """The input columns, and the names of the columns left out: those to ignore, and those with a single value.
+
+    Raises:
+        TableError: for an unknown name, a column that cannot be used, or if no column is left.
+    """
+    categorical, ignore = tuple(categorical), tuple(ignore)
+    for name in (*categorical, *ignore):
+        check_column(frame, name)
     inputs: list[Column] = []
     ignored = list(ignore)
     for name in frame.columns:
@@ -145,10 +159,9 @@ def infer_schema(
         else:
             inputs.append(column)
     if not inputs:
-        raise TableError(
-            f"The table needs at least one input column that varies beside the target '{target}', got none."
-        )
-    return Schema(tuple(inputs), _target(frame[target], task), tuple(ignored))
+        beside = "" if target is None else f" beside the target '{target}'"
+        raise TableError(f"The table needs at least one input column that varies{beside}, got none.")
+    return tuple(inputs), tuple(ignored)
 
 
 def check_column(frame: pl.DataFrame, name: str) -> None:

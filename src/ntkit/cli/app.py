@@ -1,0 +1,54 @@
+"""The `ntkit` command and its four subcommands."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from ntkit.cli.demo import demo
+from ntkit.cli.fit import fit
+from ntkit.cli.kernel import kernel
+from ntkit.cli.predict import predict
+
+app = typer.Typer(
+    name="ntkit",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ntkit {version('ntkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def ntkit(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
+    ] = False,
+) -> None:
+    """Infinitely wide neural networks on tables: what training by gradient descent converges to, and the way there.
+
+    Exit codes: 0 success, 1 the command failed (with a message), 2 wrong command line, 130 interrupted.
+    Set NTKIT_TRACEBACK=1 to see where an error was raised.
+    """
+
+
+app.command()(fit)
+app.command()(predict)
+app.command()(kernel)
+app.command()(demo)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except KeyboardInterrupt:  # before or after a command's own handling
+        raise SystemExit(130) from None
