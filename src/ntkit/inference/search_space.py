@@ -38,7 +38,7 @@ def activation_named(activation: str | Activation) -> Activation:
         if isinstance(value, type) and issubclass(value, Activation) and not inspect.isabstract(value)
     }
     named = {name: cls for name, cls in classes.items() if not _required_arguments(cls)}
-    if not isinstance(activation, str) or activation.lower() not in named:
+    if activation.lower() not in named:
         raise ValueError(
             f"An activation needs to be an activation layer or one of {', '.join(sorted(named))}, got {activation!r}."
         )

@@ -185,7 +185,7 @@ class _Search:
         deadline: Deadline,
     ) -> None:
         self.x, self.y, self.criterion, self.width, self.deadline = x, y, criterion, width, deadline
-        self.scales = [max(float(np.sqrt(np.mean(values**2))), 1e-150) for values in (x, y)]
+        self.scales = _root_mean_square(x), _root_mean_square(y)
         self.trials: list[Trial] = []
         self.objectives: dict[Candidate, Objective] = {}
         self.began = deadline.clock()
@@ -294,6 +294,12 @@ class _Search:
             raise KeyboardInterrupt
 
 
+def _root_mean_square(values: Float[np.ndarray, "n k"]) -> float:
+    """The scale of data; 1 for zeros, which have none."""
+    largest = float(np.max(np.abs(values)))
+    return largest * float(np.sqrt(np.mean((values / largest) ** 2))) if largest > 0.0 else 1.0
+
+
 def _candidates(
     depths: Sequence[int], activations: Sequence[str | Activation], kernels: Sequence[KernelName]
 ) -> list[Candidate]:
@@ -335,7 +341,7 @@ def _progress_bar(shown: bool | None, total: int) -> Iterator[Callable[[str], No
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("Selecting"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True, force_terminal=shown), transient=True) as bar:
         task = bar.add_task("", total=total)
         begun = 0
 
