@@ -73,10 +73,11 @@ def concrete(network: Layer, x1: np.ndarray, x2: np.ndarray | None, *, ntk: bool
         left, right = points1.rows(rows), points2.rows(columns)
         mirrored = plan.symmetric and rows.start != columns.start
         cov, defect = covariance_and_defect(left, right, plan.symmetric and not mirrored)
+        arguments = _padded(cov, defect, left.var, right.var)
         with precision(x1.dtype):
-            result = _tile(network, cov, defect, left.var, right.var, width=x1.shape[1], ntk=ntk)
+            result = _tile(network, *arguments, width=x1.shape[1], ntk=ntk)
         for gram, block in zip(grams, result, strict=False):
-            values = np.asarray(block)
+            values = np.asarray(block)[: len(left.var), : len(right.var)]
             if plan.symmetric and not mirrored:
                 # One triangle decides, so that rounding cannot make the matrix unsymmetric.
                 values = np.triu(values) + np.triu(values, 1).T
@@ -100,6 +101,8 @@ def concrete_diagonal(network: Layer, x: np.ndarray, *, ntk: bool) -> Grams:
 
 def adapted(network: Layer, var: np.ndarray, width: int, ntk: bool) -> Layer:
     """The network with the orders of its expansions chosen for these input variances."""
+    if not network.adaptable:
+        return network
     with precision(np.float64):
         state = KernelState.diagonal(jnp.asarray(np.unique(var), np.float64), width, ntk)
         return network.adapt(state, float(np.finfo(var.dtype).eps))
@@ -107,7 +110,9 @@ def adapted(network: Layer, var: np.ndarray, width: int, ntk: bool) -> Layer:
 
 def checked_diagonal(network: Layer, var: np.ndarray, width: int, ntk: bool) -> Grams:
     """Both kernels of every input with itself; they bound all other entries, so overflow shows here."""
-    grams = Grams(*(None if gram is None else np.array(gram) for gram in _diagonal(network, var, width=width, ntk=ntk)))
+    padded = np.pad(var, (0, _bucket(len(var)) - len(var)))
+    result = _diagonal(network, padded, width=width, ntk=ntk)
+    grams = Grams(*(None if gram is None else np.array(gram[: len(var)]) for gram in result))
     for name, gram in zip(("nngp", "ntk"), grams, strict=True):
         if gram is not None and not np.isfinite(gram).all():
             worst = int(np.flatnonzero(~np.isfinite(gram))[0])
@@ -117,6 +122,25 @@ def checked_diagonal(network: Layer, var: np.ndarray, width: int, ntk: bool) -> 
                 f"{var[worst]:.3g}). {remedy} smaller w_std, fewer layers or standardised inputs."
             )
     return grams
+
+
+def _bucket(size: int) -> int:
+    """The next power of two: arrays padded to few sizes share their compiled programs."""
+    return max(16, 1 << (size - 1).bit_length())
+
+
+def _padded(cov: np.ndarray, defect: np.ndarray, var1: np.ndarray, var2: np.ndarray) -> tuple[np.ndarray, ...]:
+    """A tile enlarged to bucket sizes with inputs that are zero."""
+    down, across = _bucket(len(var1)) - len(var1), _bucket(len(var2)) - len(var2)
+    if not (down or across):
+        return cov, defect, var1, var2
+    edges = ((0, down), (0, across))
+    return (
+        np.pad(cov, edges),
+        np.pad(defect, edges, constant_values=1.0),
+        np.pad(var1, edges[0]),
+        np.pad(var2, edges[1]),
+    )
 
 
 def _raw(network: Layer, x1, x2) -> tuple:

@@ -2,6 +2,7 @@
 
 from ntkit.nn.activations.erf import Erf, Gelu
 from ntkit.nn.activations.exponential import Exp, Gaussian
+from ntkit.nn.activations.kinked import Elu, HardTanh, Selu
 from ntkit.nn.activations.piecewise_linear import Abs, Identity, LeakyRelu, PiecewiseLinear, Relu
 from ntkit.nn.activations.polynomial import Hermite, Monomial, Polynomial
 from ntkit.nn.activations.rectified_monomial import RectifiedMonomial
@@ -17,10 +18,12 @@ __all__ = [
     "Cos",
     "Dense",
     "Elementwise",
+    "Elu",
     "Erf",
     "Exp",
     "Gaussian",
     "Gelu",
+    "HardTanh",
     "Hermite",
     "Identity",
     "LeakyRelu",
@@ -32,6 +35,7 @@ __all__ = [
     "RectifiedMonomial",
     "Relu",
     "Scale",
+    "Selu",
     "Serial",
     "Sigmoid",
     "Sign",

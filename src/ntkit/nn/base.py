@@ -33,6 +33,11 @@ class Layer(Value, ABC):
         """What the layer does to raw inputs before any covariance exists; most layers do nothing."""
         return x
 
+    @property
+    def adaptable(self) -> bool:
+        """Whether `adapt` would change the layer."""
+        return False
+
     def adapt(self, state: KernelState, resolution: float) -> "Layer":
         """The layer with its numerical settings fixed for concrete variances (orders of expansions).
 
@@ -41,3 +46,9 @@ class Layer(Value, ABC):
             resolution: relative spacing of the dtype the kernel is wanted in; no setting need be finer.
         """
         return self
+
+
+@jax.jit
+def propagate_compiled(layer: Layer, state: KernelState) -> KernelState:
+    """`layer.propagate(state)` as one compiled program."""
+    return layer.propagate(state)

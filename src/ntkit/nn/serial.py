@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jaxtyping import Float
 
-from ntkit.nn.base import Layer
+from ntkit.nn.base import Layer, propagate_compiled
 from ntkit.nn.scale import Scale
 from ntkit.nn.state import KernelState
 
@@ -69,11 +69,19 @@ class Serial(Layer):
             state = layer.propagate(state)
         return state
 
+    @property
+    def adaptable(self) -> bool:
+        return any(layer.adaptable for layer in self.layers)
+
     def adapt(self, state: KernelState, resolution: float) -> "Serial":
-        adapted = []
-        for layer in self.layers:
-            adapted.append(layer.adapt(state, resolution))
-            state = adapted[-1].propagate(state)
+        adapted = list(self.layers)
+        remaining = sum(layer.adaptable for layer in adapted)
+        for position, layer in enumerate(adapted):
+            if not remaining:
+                break
+            remaining -= layer.adaptable
+            adapted[position] = layer.adapt(state, resolution)
+            state = propagate_compiled(adapted[position], state)
         return Serial(*adapted)
 
 

@@ -66,6 +66,15 @@ def second_moment(function: Callable[[jax.Array], jax.Array], var: jax.Array) ->
     return jnp.matmul(jnp.square(_at_nodes(function, var)), weight, precision="highest")
 
 
+def outer_moment(function: Callable[[jax.Array], jax.Array], var: jax.Array) -> jax.Array:
+    """The part of `second_moment` from the outermost nodes: a sign of what lies beyond them."""
+    z, weight = nodes()
+    far = np.abs(z) > HALF_RANGE - 1.0
+    z, weight = jnp.asarray(z[far], var.dtype), jnp.asarray(weight[far], var.dtype)
+    values = function(safe_sqrt(var)[..., None] * z.reshape((1,) * var.ndim + (-1,)))
+    return jnp.matmul(jnp.square(values), weight, precision="highest")
+
+
 def _at_nodes(function: Callable[[jax.Array], jax.Array], var: jax.Array) -> jax.Array:
     z = jnp.asarray(nodes()[0], var.dtype).reshape((1,) * var.ndim + (-1,))
     return function(safe_sqrt(var)[..., None] * z)

@@ -2,7 +2,9 @@
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,14 +13,14 @@ import numpy as np
 
 from ntkit.errors import AccuracyWarning
 from ntkit.nn.activations.base import Activation
-from ntkit.nn.base import Layer
+from ntkit.nn.base import Layer, propagate_compiled
 from ntkit.nn.serial import Serial
 from ntkit.nn.state import KernelState
 from ntkit.numerics import hermite
 from ntkit.numerics.dtypes import precision
 from ntkit.numerics.gaussian_pair import GaussianPair
 
-DEGREES = (16, 32, 64, 128, 256, 512)
+DEGREES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """The numbers of terms to choose from: few, because each compiles its own program."""
 
 
@@ -43,7 +45,7 @@ class Expansion(Activation):
 
     `a_n(q) = E[phi(sqrt(q) z) h_n(z)]` costs one quadrature a point, the sum one polynomial in rho a
     pair. Cutting it after K terms errs by at most `sqrt(R(var1) R(var2))`,
-    `R(q) = E[phi(sqrt(q) z)^2] - sum_{n<K} a_n(q)^2` (Cauchy-Schwarz), which `bound` computes. Called on
+    `R(q) = E[phi(sqrt(q) z)^2] - sum_{n<K} a_n(q)^2` (Cauchy-Schwarz), which `bounds` computes. Called on
     numbers, kernels choose the smallest K in `DEGREES` whose bound is below `tolerance` for every input;
     under `jit` the inputs are unknown and K is `degree`, or 128.
 
@@ -70,7 +72,7 @@ class Expansion(Activation):
     def second_moment(self, var: jax.Array) -> jax.Array:
         return hermite.second_moment(self.__call__, var)
 
-    def _expectation(self, function, pair: GaussianPair) -> jax.Array:
+    def _expectation(self, function: Callable[[jax.Array], jax.Array], pair: GaussianPair) -> jax.Array:
         degree = self.degree or 128
         left = hermite.coefficients(function, pair.var1, degree)
         right = hermite.coefficients(function, pair.var2, degree)
@@ -79,64 +81,75 @@ class Expansion(Activation):
         sizes = hermite.second_moment(function, pair.var1) + hermite.second_moment(function, pair.var2)
         return jnp.where(pair.coincide, sizes / 2.0, series)
 
-    def bound(self, var: jax.Array, degree: int, ntk: bool = True) -> ExpansionBound:
-        """The relative error of `degree` terms, at worst over the variances `var`, shape (n,).
+    def missing(self, function: Callable[[jax.Array], jax.Array], var: jax.Array) -> jax.Array:
+        """The share of `E[f^2]` that each order in `DEGREES` leaves out, with f this activation or its derivative.
 
-        What the quadrature's finite range leaves out counts as error too.
+        What lies beyond the quadrature's range counts as left out. Shape (orders, *var.shape).
         """
-        dual = _missing(self.__call__, var, degree)
-        return ExpansionBound(
-            repr(self), degree, dual, _missing(self.derivative, var, degree) if ntk else float("nan")
+        total = hermite.second_moment(function, var)
+        energies = jnp.cumsum(jnp.square(hermite.coefficients(function, var, DEGREES[-1])), axis=0)
+        kept = energies[np.asarray(DEGREES) - 1]
+        outside = hermite.outer_moment(function, var)
+        positive = total > 0
+        share = (jnp.abs(total - kept) + outside) / jnp.where(positive, total, 1.0)
+        return jnp.where(positive, share, 0.0)
+
+    def bounds(self, var: jax.Array, ntk: bool) -> tuple[ExpansionBound, ...]:
+        """The relative error of every order in `DEGREES`, at worst over the variances `var`, shape (n,)."""
+        # Padding to a few sizes keeps the number of compiled programs small.
+        padded = jnp.concatenate([var, jnp.full(-len(var) % 64, var[-1], var.dtype)])
+        worst = np.zeros((2, len(DEGREES)))
+        for part in jnp.split(padded, list(range(1024, len(padded), 1024))):
+            worst = np.maximum(worst, np.asarray(_worst_shares(self, part, ntk=ntk)))
+        return tuple(
+            ExpansionBound(type(self).__name__, degree, float(dual), float(derivative))
+            for degree, dual, derivative in zip(DEGREES, *worst, strict=True)
         )
+
+    @property
+    def adaptable(self) -> bool:
+        return self.degree is None
 
     def adapt(self, state: KernelState, resolution: float) -> "Expansion":
         if self.degree is not None:
             return self
-        var = jnp.unique(state.var1)
         tolerance = max(self.tolerance, resolution)
-        ntk = state.ntk is not None
-        for degree in DEGREES:
-            bound = self.bound(var, degree, ntk)
-            worst = float(np.nanmax([bound.dual, bound.dual_derivative]))
+        var = jnp.unique(state.var1)
+        for bound in self.bounds(var, state.ntk is not None):
+            worst = max(bound.dual, bound.dual_derivative)
             if worst <= tolerance:
-                return replace(self, degree=degree)  # type: ignore[type-var]
+                return replace(self, degree=bound.degree)  # type: ignore[type-var]
+        name = type(self).__name__
         warnings.warn(
-            f"{type(self).__name__} reaches a relative error of {worst:.1e} with {degree} terms, not the tolerance "
+            f"{name} reaches a relative error of {worst:.1e} with {DEGREES[-1]} terms, not the tolerance "
             f"{tolerance:.1e}, at variances up to {float(var[-1]):.3g}. Smaller w_std, standardised inputs or "
-            f"{type(self).__name__}(tolerance=...) help; the kernel's bounds() tells what was reached.",
+            f"{name}(tolerance=...) help; the kernel's bounds() tells what was reached.",
             AccuracyWarning,
             stacklevel=2,
         )
-        return replace(self, degree=degree)  # type: ignore[type-var]
+        return replace(self, degree=DEGREES[-1])  # type: ignore[type-var]
 
 
-def _missing(function, var: jax.Array, degree: int) -> float:
-    """The largest share of `E[f^2]` that `degree` coefficients, or the nodes' range, leave out."""
-
-    z, weight = hermite.nodes()
-    far = np.abs(z) > hermite.HALF_RANGE - 1.0
-
-    @jax.jit
-    def share(part: jax.Array) -> jax.Array:
-        total = hermite.second_moment(function, part)
-        kept = jnp.sum(jnp.square(hermite.coefficients(function, part, degree)), axis=0)
-        edge_values = function(jnp.sqrt(part)[:, None] * jnp.asarray(z[far], part.dtype)[None, :])
-        outside = jnp.matmul(jnp.square(edge_values), jnp.asarray(weight[far], part.dtype))
-        positive = total > 0
-        return jnp.where(positive, (jnp.abs(total - kept) + outside) / jnp.where(positive, total, 1.0), 0.0)
-
-    return max(float(jnp.max(share(part))) for part in jnp.split(var, list(range(2048, len(var), 2048))))
+@partial(jax.jit, static_argnames="ntk")
+def _worst_shares(activation: Expansion, var: jax.Array, *, ntk: bool) -> jax.Array:
+    shares = [activation.missing(activation.__call__, var)]
+    shares.append(activation.missing(activation.derivative, var) if ntk else jnp.zeros_like(shares[0]))
+    return jnp.max(jnp.stack(shares), axis=-1)
 
 
 def expansion_bounds(network: Layer, x: np.ndarray, ntk: bool) -> tuple[ExpansionBound, ...]:
-    """The bound of every expansion in `network` for concrete inputs, shape (n, d), in order."""
-    bounds = []
+    """The bound of every expansion in `network` for concrete inputs, shape (n, d), in order of the layers.
+
+    For an activation of fixed degree: the bound of the largest order in `DEGREES` not above it.
+    """
+    reached = []
     with precision(np.float64):
         var = jnp.asarray(np.unique(np.mean(np.square(np.asarray(network.prepare(x), np.float64)), axis=1)))
         state = KernelState.diagonal(var, x.shape[1], ntk)
         for layer in network.layers if isinstance(network, Serial) else (network,):
             if isinstance(layer, Expansion):
                 layer = layer.adapt(state, 0.0)
-                bounds.append(layer.bound(jnp.unique(state.var1), layer.degree or 128, ntk))
-            state = layer.propagate(state)
-    return tuple(bounds)
+                bounds = layer.bounds(jnp.unique(state.var1), ntk)
+                reached.append([bound for bound in bounds if bound.degree <= (layer.degree or 128)][-1])
+            state = propagate_compiled(layer, state)
+    return tuple(reached)
