@@ -16,7 +16,7 @@ from ntkit.kernels import NNGP, NTK
 from ntkit.nn import Dense, Erf, Serial
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  the backend comes first
+from matplotlib import pyplot
 
 WIDTH = 512
 MEMBERS = 16

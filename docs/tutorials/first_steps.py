@@ -43,10 +43,8 @@ print(net)
 # 3. Its two kernels: functions of two sets of points, whatever lies behind them.
 
 sigma, theta = NNGP(net), NTK(net)
-print(f"\nNNGP and NTK of the training points have shapes {sigma(x_train).shape} and {theta(x_train).shape};")
-print(
-    f"a patient's NNGP variance is about {sigma.diag(x_train).mean():.2f}, the NTK's {theta.diag(x_train).mean():.2f}."
-)
+print(f"\nNNGP and NTK of the training points: {sigma(x_train).shape} and {theta(x_train).shape}.")
+print(f"Mean of their diagonals: {sigma.diag(x_train).mean():.2f} and {theta.diag(x_train).mean():.2f}.")
 
 # 4. A Bayesian whose prior is the random network. `noise` is the variance of what the measurements do not explain.
 
@@ -54,27 +52,21 @@ posterior = GaussianProcess(sigma, noise=0.6).condition(x_train, y_train)
 mean = posterior.mean(x_test)
 std = posterior.with_noise().std(x_test)[:, None]
 covered = np.mean(np.abs(y_test - mean) <= 1.96 * std)
-print(
-    f"\nThe NNGP posterior: test RMSE {rmse(mean):.1f}; its 95 % intervals hold {covered:.0%} of the test patients."
-)
-print(
-    f"The log marginal likelihood, by which networks are compared, is {posterior.log_marginal_likelihood():.1f}."
-)
+evidence = posterior.log_marginal_likelihood()
+print(f"\nThe NNGP posterior: test RMSE {rmse(mean):.1f}; its 95 % intervals hold {covered:.0%} of patients.")
+print(f"The log marginal likelihood, by which networks are compared, is {evidence:.1f}.")
 
 # 5. The trained network. One eigendecomposition gives the distribution of networks at every time of training.
 
 flow = gradient_flow(theta, x_train, y_train, prior=sigma)
-times = np.concatenate([[0.0], np.geomspace(0.3 * flow.timescales[0], 3.0 * flow.timescales[-1], 40)])
-errors = [rmse(flow.at(t).mean(x_test)) for t in times]
+fastest, slowest = flow.timescales[0], flow.timescales[-1]
+times = np.concatenate([[0.0], np.geomspace(0.3 * fastest, 3.0 * slowest, 40)])
+errors = [rmse(prediction) for prediction in flow.trajectory(times, x_test).mean]
 best = int(np.argmin(errors))
-converged = flow.at(np.inf)
-print(
-    f"\nThe slowest direction is learnt {flow.timescales[-1] / flow.timescales[0]:,.0f} times later than the fastest."
-)
-print(f"Trained to convergence: test RMSE {rmse(converged.mean(x_test)):.1f}; it fits the noise.")
-print(
-    f"Stopped at t = {times[best]:.3g}: test RMSE {errors[best]:.1f} (chosen by looking at the test set, to show it)."
-)
+converged = rmse(flow.at(np.inf).mean(x_test))
+print(f"\nThe slowest direction takes {slowest / fastest:,.0f} times as long to learn as the fastest.")
+print(f"Trained to convergence: test RMSE {converged:.1f}; it fits the noise.")
+print(f"Stopped at t = {times[best]:.3g}: test RMSE {errors[best]:.1f} (found by looking at the test set).")
 
 # 6. A finite network is the same value, drawn. Its tangent kernel is random, and close to the infinite one.
 
@@ -87,10 +79,15 @@ print(f"\nThe tangent kernel of one network of width 512 differs from the limit 
 # 7. And an honest comparison.
 
 ridge = RidgeCV(np.logspace(-3, 3, 20)).fit(x_train, y_train[:, 0])
-print(
-    f"\nTest RMSE: always the mean {rmse(np.zeros_like(y_test)):.1f}, ridge regression {rmse(ridge.predict(x_test)[:, None]):.1f},"
-)
-print(f"NNGP posterior {rmse(mean):.1f}, trained ensemble stopped early {errors[best]:.1f}.")
+scores = {
+    "always the mean": rmse(np.zeros_like(y_test)),
+    "ridge regression": rmse(ridge.predict(x_test)[:, None]),
+    "NNGP posterior": rmse(mean),
+    "trained ensemble, stopped early": errors[best],
+}
+print("\nTest RMSE:")
+for name, score in scores.items():
+    print(f"  {name:32} {score:.1f}")
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 left.loglog(times[1:], flow.loss(times[1:]), label="training loss, ½ Σ ‖f − y‖²")
