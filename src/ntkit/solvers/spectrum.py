@@ -42,15 +42,15 @@ class Spectrum:
 
 
 def default_cutoff(gram: np.ndarray, largest: float) -> float:
-    """How far rounding can move an eigenvalue: `n eps64 largest`, plus `n eps max k(x, x)` if the entries are coarser.
+    """How far rounding can move an eigenvalue: `n eps64 largest`, plus `eps trace` if the entries are coarser.
 
-    The first term is the eigensolver's; the second is the Frobenius norm of a matrix whose entries carry one
-    rounding of their own dtype each, which bounds the shift of every eigenvalue (Weyl).
+    The first term is the eigensolver's. The second is the Frobenius norm of entries that are each off by one rounding
+    of their natural scale `sqrt(k_ii k_jj)`, which bounds the shift of every eigenvalue (Weyl).
     """
     size = len(gram)
     cutoff = size * np.finfo(np.float64).eps * max(largest, 0.0)
     if gram.dtype != np.float64:
-        cutoff += size * float(np.finfo(gram.dtype).eps) * float(np.abs(np.diag(gram)).max())
+        cutoff += float(np.finfo(gram.dtype).eps) * float(np.abs(np.diag(gram)).sum())
     return float(cutoff)
 
 
