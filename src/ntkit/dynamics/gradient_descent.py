@@ -53,7 +53,7 @@ def gradient_descent(
     >>> import numpy as np
     >>> from ntkit.kernels.stationary import RBF
     >>> descent = gradient_descent(RBF(), np.array([[0.0]]), np.array([[1.0]]), learning_rate=0.5)
-    >>> [descent.after(steps).mean(np.array([[0.0]])).item() for steps in (0, 1, 2)]   # 1 - 0.5^k
+    >>> [round(descent.after(steps).mean(np.array([[0.0]])).item(), 6) for steps in (0, 1, 2)]   # 1 - 0.5^k
     [0.0, 0.5, 0.75]
     """
     rate = as_learning_rate("gradient_descent", learning_rate)

@@ -44,10 +44,10 @@ class GaussianProcess(Predictive):
 
     >>> import numpy as np
     >>> from ntkit.kernels.stationary import RBF
-    >>> process = GaussianProcess(RBF(), noise=1.0)
+    >>> process = GaussianProcess(RBF(), noise=3.0)
     >>> posterior = process.condition(np.array([[0.0]]), np.array([[2.0]]))
     >>> posterior.mean(np.array([[0.0]])).item(), posterior.variance(np.array([[0.0]])).item()
-    (1.0, 0.5)
+    (0.5, 0.75)
     """
 
     kernel: Kernel

@@ -31,8 +31,8 @@ class Cholesky(Solver):
         Golub & Van Loan (2013), Matrix Computations, algorithm 4.2.1.
 
     >>> import numpy as np
-    >>> factor = Cholesky().factor(np.array([[4.0, 2.0], [2.0, 3.0]]), noise=1.0)
-    >>> factor.solve(np.array([[7.0], [6.0]])).ravel().tolist()
+    >>> factor = Cholesky().factor(np.array([[3.0, 2.0], [2.0, 4.0]]), noise=1.0)
+    >>> factor.solve(np.array([[6.0], [7.0]])).ravel().tolist()
     [1.0, 1.0]
     """
 
