@@ -1,8 +1,25 @@
-"""ntkit: infinitely wide neural networks and the neural tangent kernel."""
+"""ntkit: infinitely wide neural networks, the neural tangent kernel, and what both predict without training."""
 
 from ntkit import nn
+from ntkit.dynamics import gradient_descent, gradient_flow
+from ntkit.empirical import EmpiricalNTK, linearize
+from ntkit.estimators import NNGPRegressor, NTKClassifier, NTKRegressor
+from ntkit.inference import GaussianProcess
 from ntkit.kernels import NNGP, NTK, RBF
 
 __version__ = "0.1.0"
 
-__all__ = ["NNGP", "NTK", "RBF", "nn"]
+__all__ = [
+    "NNGP",
+    "NTK",
+    "RBF",
+    "EmpiricalNTK",
+    "GaussianProcess",
+    "NNGPRegressor",
+    "NTKClassifier",
+    "NTKRegressor",
+    "gradient_descent",
+    "gradient_flow",
+    "linearize",
+    "nn",
+]

@@ -1,0 +1,84 @@
+"""The algebra of kernels, RBF, shared passes, and the refusal of bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.table import two_hidden_layers
+
+from ntkit import NNGP, NTK, RBF, nn
+from ntkit.engines import reference
+from ntkit.kernels import evaluate
+
+NETWORK = two_hidden_layers(nn.Relu())
+X = np.random.default_rng(0).standard_normal((6, 3))
+
+
+def test_sums_products_and_multiples_act_entry_by_entry():
+    a, b = NNGP(NETWORK), RBF(0.8)
+    combined = 2.0 * a + a * b
+    np.testing.assert_allclose(combined(X), 2 * a(X) + a(X) * b(X), rtol=1e-14)
+    np.testing.assert_allclose(combined(X, X[:2]), combined(X)[:, :2], rtol=1e-12)
+    np.testing.assert_allclose(combined.diag(X), np.diag(combined(X)), rtol=1e-13)
+    with pytest.raises(ValueError, match="factor as a finite number of at least 0"):
+        -1.0 * a
+
+
+def test_rbf_is_the_gaussian_of_the_scaled_distance():
+    scales = np.array([0.5, 1.0, 3.0])
+    distances = (((X[:, None] - X[None]) / scales) ** 2).sum(-1)
+    np.testing.assert_allclose(RBF(scales, variance=1.7)(X), 1.7 * np.exp(-distances / 2), rtol=1e-13)
+    np.testing.assert_array_equal(np.diag(RBF(scales)(X)), np.ones(6))
+    with pytest.raises(ValueError, match="positive length_scale"):
+        RBF(0.0)
+
+
+def test_both_kernels_of_one_network_take_one_pass(monkeypatch):
+    passes = []
+    concrete = reference.concrete
+    monkeypatch.setattr(reference, "concrete", lambda *a, **k: passes.append(k) or concrete(*a, **k))
+    ntk, rbf, nngp = evaluate((NTK(NETWORK), RBF(), NNGP(NETWORK)), X)
+    assert len(passes) == 1
+    np.testing.assert_array_equal(ntk, NTK(NETWORK)(X))
+    np.testing.assert_array_equal(nngp, NNGP(NETWORK)(X))
+    np.testing.assert_array_equal(rbf, RBF()(X))
+    passes.clear()
+    evaluate((NNGP(NETWORK),), X)
+    assert passes == [{"ntk": False}], "the tangent kernel is not computed for nothing"
+
+
+def test_gradients_in_a_kernel_are_kernel_shaped():
+    gradient = jax.grad(lambda kernel: kernel(jnp.asarray(X, jnp.float32)).sum())(2.0 * NTK(NETWORK))
+    assert isinstance(gradient.kernel, NTK)
+    assert gradient.kernel.network.layers[0].w_std != 0
+
+
+@pytest.mark.parametrize("kernel", [NNGP(NETWORK), NTK(NETWORK), RBF()], ids=repr)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.ones(3),), r"shape \(points, features\)"),
+        ((np.ones((0, 3)),), "at least one point"),
+        ((np.array([[1.0, np.nan]]),), r"finite values, got nan at x1\[0, 1\]"),
+        ((np.ones((2, 3)), np.ones((2, 4))), "equally many features, got 3 and 4"),
+        ((np.ones((2, 3)), np.ones((2, 3), np.float32)), "one dtype"),
+        ((np.ones((2, 3), np.float16),), "float32 or float64"),
+        ((np.ones((2, 3), complex),), "float32 or float64"),
+    ],
+)
+def test_bad_inputs_are_named_with_a_remedy(kernel, arguments, message):
+    # Shape annotations would object first where they are enforced.
+    with pytest.raises(Exception, match=f"{message}|type-check"):
+        kernel(*arguments)
+
+
+def test_integers_count_as_float64():
+    assert NTK(NETWORK)(np.arange(6).reshape(2, 3)).dtype == np.float64
+
+
+def test_a_matrix_beyond_the_machine_is_refused_before_any_work(monkeypatch):
+    from ntkit.engines import plan
+
+    monkeypatch.setattr(plan, "physical_memory", lambda: 1000)
+    with pytest.raises(MemoryError, match="between 6 and 6 points needs .* Use fewer points"):
+        NTK(NETWORK)(X)

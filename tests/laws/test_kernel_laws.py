@@ -1,0 +1,146 @@
+"""What the two kernels of every network owe, whatever its activation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.table import CLOSED, DISCONTINUOUS, EXPANDED, named, two_hidden_layers
+
+from ntkit import NNGP, NTK, nn
+from ntkit.engines import reference
+from ntkit.errors import KernelOverflowError, KernelUndefinedError
+from ntkit.kernels import nngp_and_ntk
+
+ALL = CLOSED + EXPANDED
+SOME = (nn.Relu(), nn.Gelu(), nn.Tanh())
+
+
+def inputs(count=9, features=4, seed=0):
+    """Points with a duplicate, a near-duplicate, an opposite, a multiple and a zero row."""
+    x = np.random.default_rng(seed).standard_normal((count, features))
+    x[1] = x[0]
+    x[2] = x[0] * (1 + 1e-9 * np.arange(features))
+    x[3] = -x[0]
+    x[4] = 2 * x[0]
+    x[5] = 0
+    return x
+
+
+@pytest.mark.parametrize("activation", ALL, ids=named(ALL))
+def test_grams_are_symmetric_semi_definite_and_have_the_diagonal_of_diag(activation):
+    network, x = two_hidden_layers(activation), inputs()
+    for kernel in (NNGP(network), NTK(network)):
+        gram = kernel(x)
+        assert isinstance(gram, np.ndarray) and gram.dtype == np.float64
+        np.testing.assert_array_equal(gram, gram.T)
+        np.testing.assert_allclose(np.diag(gram), kernel.diag(x), rtol=1e-13)
+        eigenvalues = np.linalg.eigvalsh(gram)
+        # Rounding of n entries, and what a truncated expansion may take from an eigenvalue.
+        slack = 1e-14 if activation in CLOSED else 1e-9
+        slack = 2e-4 if isinstance(activation, nn.Selu) else 1e-6 if isinstance(activation, nn.Elu) else slack
+        assert eigenvalues[0] >= -len(x) * slack * eigenvalues[-1]
+        # Exact duplicates are exactly as correlated as a point with itself.
+        np.testing.assert_allclose(gram[0, 1], gram[0, 0], rtol=1e-13)
+
+
+@pytest.mark.parametrize("activation", ALL, ids=named(ALL))
+def test_gradients_are_finite_at_duplicates_and_zero_inputs(activation):
+    network = two_hidden_layers(activation)
+    with jax.enable_x64(True):
+        total = jax.jit(jax.grad(lambda network, x: NTK(network)(x).sum(), argnums=(0, 1)))
+        for leaf in jax.tree_util.tree_leaves(total(network, jnp.asarray(inputs()))):
+            assert np.isfinite(leaf).all()
+
+
+@pytest.mark.parametrize("activation", (nn.Relu(), nn.Erf(1.1, 0.8, 0.1), nn.Rbf(0.4), nn.Tanh(degree=32)), ids=repr)
+def test_gradients_are_those_of_finite_differences(activation):
+    """Central differences at step 1e-5 have an error of 1e-10 relative to the third derivative, a few units here."""
+    network = two_hidden_layers(activation)
+    x = np.random.default_rng(1).standard_normal((4, 3))
+    with jax.enable_x64(True):
+        weights = jnp.asarray(np.random.default_rng(2).standard_normal((4, 4)))
+
+        @jax.jit
+        def value(network, x):
+            return (weights * NTK(network)(x)).sum()
+
+        gradient = jax.grad(value, argnums=(0, 1))(network, jnp.asarray(x))
+        leaves, structure = jax.tree_util.tree_flatten((network, jnp.asarray(x)))
+        for position, slope in enumerate(jax.tree_util.tree_leaves(gradient)):
+            direction = jnp.asarray(np.random.default_rng(position).standard_normal(np.shape(leaves[position])))
+            ends = []
+            for step in (1e-5, -1e-5):
+                moved = list(leaves)
+                moved[position] = leaves[position] + step * direction
+                ends.append(value(*jax.tree_util.tree_unflatten(structure, moved)))
+            np.testing.assert_allclose((slope * direction).sum(), (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("activation", SOME, ids=named(SOME))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tiles_of_any_size_give_the_same_matrix(activation, dtype):
+    """To rounding: a matrix product's sums may be grouped differently."""
+    network, x = two_hidden_layers(activation), inputs(37).astype(dtype)
+    whole = reference.concrete(network, x, None, ntk=True, tile=64)
+    rounding = 16 * np.finfo(dtype).eps
+    for tile in (5, 16):
+        for part, full in zip(reference.concrete(network, x, None, ntk=True, tile=tile), whole, strict=True):
+            np.testing.assert_allclose(part, full, rtol=rounding, atol=rounding * np.abs(full).max())
+    block = reference.concrete(network, x[:7], x[3:], ntk=True, tile=5)
+    np.testing.assert_allclose(block.ntk, whole.ntk[:7, 3:], rtol=rounding, atol=rounding * np.abs(whole.ntk).max())
+
+
+@pytest.mark.parametrize("activation", SOME, ids=named(SOME))
+def test_the_traced_kernel_is_the_concrete_one(activation):
+    """Away from near-duplicates, where a traced angle has lost half its digits, to rounding or the bound."""
+    network, x = two_hidden_layers(activation), np.delete(inputs(), 2, axis=0)
+    with jax.enable_x64(True):
+        traced = jax.jit(lambda network, x: nngp_and_ntk(network, x))(network, jnp.asarray(x))
+        batched = jax.vmap(lambda x: NTK(network)(x))(jnp.stack([jnp.asarray(x), jnp.asarray(2 * x)]))
+        other = jax.jit(lambda x1, x2: NTK(network)(x1, x2))(jnp.asarray(x[:3]), jnp.asarray(x))
+    for value, expected in zip(traced, nngp_and_ntk(network, x), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(batched[1], NTK(network)(2 * x), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(other, NTK(network)(x[:3], x), rtol=1e-8, atol=1e-10)
+
+
+def test_arrays_of_either_library_come_back_as_they_came():
+    network, x = two_hidden_layers(nn.Relu()), inputs()
+    for kernel in (NNGP(network), NTK(network)):
+        for dtype in (np.float32, np.float64):
+            assert kernel(x.astype(dtype)).dtype == dtype
+            assert kernel.diag(x.astype(dtype)).dtype == dtype
+            assert isinstance(kernel.diag(x.astype(dtype)), np.ndarray)
+        single = kernel(jnp.asarray(x))
+        assert isinstance(single, jax.Array) and single.dtype == np.float32
+        np.testing.assert_allclose(single, kernel(x), rtol=1e-5, atol=1e-5)
+    assert jnp.ones(1).dtype == np.float32, "the user's configuration is left alone"
+
+
+@pytest.mark.parametrize("activation", DISCONTINUOUS, ids=named(DISCONTINUOUS))
+def test_jumps_give_an_nngp_but_no_ntk(activation):
+    network = two_hidden_layers(activation)
+    assert np.isfinite(NNGP(network)(inputs())).all()
+    with pytest.raises(KernelUndefinedError, match="square-integrable"):
+        NTK(network)(inputs())
+
+
+def test_overflow_is_an_error_that_names_the_point_and_the_remedy():
+    network = nn.Serial(*[layer for _ in range(60) for layer in (nn.Dense(1, w_std=30.0), nn.Relu())], nn.Dense(1))
+    with pytest.raises(KernelOverflowError, match=r"point \d+ .*float64"):
+        NTK(network)(inputs().astype(np.float32))
+    gram = NTK(network)(inputs())
+    assert np.isfinite(gram).all()
+
+
+def test_depth_fifty_keeps_its_diagonal():
+    """The recursion by hand on the diagonal: q' = w^2 q / 2 + b^2, theta' = q' + w^2 theta / 2."""
+    x = inputs()
+    network = nn.Serial(*[layer for _ in range(50) for layer in (nn.Dense(1, 1.4, 0.1), nn.Relu())], nn.Dense(1))
+    var, ntk = (x * x).sum(axis=1) / x.shape[1], 0.0
+    for layer in range(51):
+        w2, b2 = (1.96, 0.01) if layer < 50 else (1.0, 0.0)
+        var, ntk = (var if layer == 0 else var / 2), (ntk if layer == 0 else ntk / 2)
+        var = w2 * var + b2
+        ntk = var + w2 * ntk
+    np.testing.assert_allclose(np.diag(NTK(network)(x)), ntk, rtol=1e-13)

@@ -1,0 +1,55 @@
+"""One of each: the activations and networks that the laws are tested on."""
+
+import jax.numpy as jnp
+
+from ntkit import nn
+
+CLOSED = (
+    nn.Identity(),
+    nn.Relu(),
+    nn.LeakyRelu(0.1),
+    nn.PiecewiseLinear(-0.3, 1.2),
+    nn.Abs(),
+    nn.Erf(),
+    nn.Erf(1.5, 0.7, 0.3),
+    nn.Gelu(),
+    nn.Sin(),
+    nn.Sin(1.2, 0.8, 0.4),
+    nn.Cos(0.9, 1.1, 0.2),
+    nn.Exp(0.8, 0.4),
+    nn.Gaussian(1.1, -0.6),
+    nn.Rbf(0.7),
+    nn.Monomial(3),
+    nn.RectifiedMonomial(2),
+    nn.Polynomial((0.5, 1.0, -0.3)),
+    nn.Hermite(2),
+    nn.HardTanh(),
+)
+"""Activations with a dual that is exact to rounding."""
+
+EXPANDED = (
+    nn.Tanh(),
+    nn.Sigmoid(),
+    nn.Silu(),
+    nn.Softplus(),
+    nn.Mish(),
+    nn.Elementwise(jnp.arctan, tolerance=1e-6),
+    nn.Elu(),
+    nn.Selu(),
+)
+"""Activations whose dual is an expansion."""
+
+DISCONTINUOUS = (nn.Step(), nn.Sign(), nn.RectifiedMonomial(0))
+"""Activations with an NNGP kernel alone."""
+
+
+def named(values):
+    """Labels for a parametrised test."""
+    return [repr(value) for value in values]
+
+
+def two_hidden_layers(activation):
+    """A network of two hidden layers that bends at both."""
+    return nn.Serial(
+        nn.Dense(64, w_std=1.2, b_std=0.3), activation, nn.Dense(64, w_std=1.1, b_std=0.1), activation, nn.Dense(1)
+    )
