@@ -71,7 +71,7 @@ def fit_table(
     times = training_times(flow)
     stage("choosing the stopping time")
     stopping = _stopping(data, model, times, settings)
-    model = replace(model, stopping_time=stopping.best_time, times=times, time_noises=stopping.noises)
+    model = replace(model, stopping_time=stopping.best_time, times=stopping.noise_times, time_noises=stopping.noises)
     stage("predicting the test rows")
     predictions, rows = _predict(data, model, posterior, flow)
     rows += _nngp_row(data, model)
@@ -226,12 +226,14 @@ def _finite(data: Prepared, model: TableModel, flow: GradientFlow, settings: Set
 
 def _learning(data: Prepared, flow: GradientFlow, stopping: Stopping, finite: FiniteNetworks | None) -> Learning:
     times = stopping.times[:-1]
-    mean = np.asarray(flow.trajectory(times, data.x_test).mean)
+    path = flow.trajectory(times, data.x_test)
+    mean_loss = 0.5 * np.sum((path.mean - data.y_test[None, :, :]) ** 2, axis=2).mean(axis=1)
+    spread_loss = 0.5 * data.y_test.shape[1] * np.mean(path.variance, axis=1)
     return Learning(
         times=times,
         train_loss=np.asarray(flow.loss(times)),
-        test_loss=np.asarray(flow.test_loss(times, data.x_test, data.y_test)),
-        mean_test_loss=0.5 * np.sum((mean - data.y_test[None, :, :]) ** 2, axis=2).mean(axis=1),
+        test_loss=mean_loss + spread_loss,
+        mean_test_loss=mean_loss,
         stopping=stopping,
         finite=finite,
     )

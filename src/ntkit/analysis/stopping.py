@@ -19,6 +19,12 @@ MOST_ROWS = 1500
 FINITE_TIMES = 40
 LONGEST_SPAN = 1e9
 
+NOISE_STRIDE = 4
+"""The observation noise varies slowly with time: it is estimated at every fourth time and at the best."""
+
+WORTHWHILE = 1e-3
+"""Stopping has to lower the cross-validated loss by this share; otherwise training goes on to infinity."""
+
 
 @dataclass(frozen=True)
 class Stopping:
@@ -27,20 +33,22 @@ class Stopping:
     Attributes:
         times: Training times, increasing, the last infinite, shape (t,).
         losses: Mean over held-out rows of `1/2 |mean prediction - target|^2`, encoded units, shape (t,).
-        noises: Estimated noise variance of an observation about the ensemble at each time, shape (t,).
-        best: Number of the time with the smallest loss.
+        noise_times: Some of these times, the last infinite, shape (u,).
+        noises: Estimated noise variance of an observation about the ensemble at `noise_times`, shape (u,).
+        best: Number of the best time: the smallest loss, or the last where stopping gains nothing to speak of.
         rows: Rows used.
     """
 
     times: Float[np.ndarray, " t"]
     losses: Float[np.ndarray, " t"]
-    noises: Float[np.ndarray, " t"]
+    noise_times: Float[np.ndarray, " u"]
+    noises: Float[np.ndarray, " u"]
     best: int
     rows: int
 
     @property
     def best_time(self) -> float:
-        """The time with the smallest cross-validated loss."""
+        """The best stopping time, possibly infinite."""
         return float(self.times[self.best])
 
 
@@ -87,14 +95,19 @@ def choose_stopping(
         path = flow.trajectory(times, numbers[held_out])
         means[:, held_out], variances[:, held_out] = path.mean, path.variance
     losses = 0.5 * np.sum((means - y[None, :, :]) ** 2, axis=2).mean(axis=1)
+    best = int(np.argmin(losses))
+    if losses[-1] <= losses[best] * (1.0 + WORTHWHILE):
+        best = len(losses) - 1
+    chosen = sorted({*range(0, len(times), NOISE_STRIDE), best, len(times) - 1})
     noises = []
-    for mean, variance in zip(means, variances, strict=True):
+    for moment in chosen:
+        mean, variance = means[moment], variances[moment]
         if class_frequencies is None:
             noises.append(regression_noise(y, mean, variance))
         else:
             codes = np.argmax(y + class_frequencies[None, :], axis=1)
             noises.append(class_noise(codes, mean + class_frequencies[None, :], variance))
-    return Stopping(times, losses, np.array(noises), int(np.argmin(losses)), len(rows))
+    return Stopping(times, losses, times[chosen], np.array(noises), best, len(rows))
 
 
 def _grams(network: Layer, x: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,5 @@
 """The command line: parse, call the public API, save."""
 
-from ntkit.cli.app import app, main
+from ntkit.cli.commands import app, main
 
 __all__ = ["app", "main"]
