@@ -61,7 +61,7 @@ def test_gradients_agree_with_central_differences(name, outputs):
 def test_a_matrix_without_a_factor_is_refused(name, entry):
     gram, _, y = _problem()
     gram[3, 3] = entry
-    with pytest.raises(NotPositiveDefiniteError, match="no Cholesky factor. Raise the noise"):
+    with pytest.raises(NotPositiveDefiniteError, match=r"no Cholesky factor\. Raise the noise"):
         CRITERIA[name](gram, 0.1, y)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -74,7 +74,7 @@ class NTKRegressor(RegressorMixin, TrainedEstimator):
         activation: str | Activation | Sequence[str | Activation] = "relu",
         w_std: float | None = None,
         b_std: float = 0.1,
-        time: float | Literal["best"] = math.inf,
+        time: float | str = math.inf,
         learning_rate: float = 1.0,
         normalize_y: bool = True,
         select: bool = False,

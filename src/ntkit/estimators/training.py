@@ -2,7 +2,6 @@
 
 import math
 from abc import ABC
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -19,7 +18,7 @@ FOLDS = 5
 class TrainedEstimator(WideNetworkEstimator, ABC):
     """Base of the estimators that train an infinitely wide ensemble."""
 
-    time: float | Literal["best"]
+    time: float | str
     learning_rate: float
 
     def _train(self, x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"]) -> None:
