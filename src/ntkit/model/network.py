@@ -54,11 +54,11 @@ def network_from_json(description: Any) -> Layer:
     name, content = description["layer"], {key: value for key, value in description.items() if key != "layer"}
     if name == "Serial":
         layers = content.get("layers")
-        if not isinstance(layers, list):
+        if not isinstance(layers, list) or not layers:
             raise ModelFileError(f"A saved Serial needs a list of layers, got {layers!r}.")
         return Serial(*(network_from_json(layer) for layer in layers))
     known = layer_classes()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ModelFileError(f"A saved network has the layer {name!r}, unknown to this version of ntkit.")
     expected = {field.name for field in fields(known[name]) if field.init}  # type: ignore[arg-type]
     if set(content) != expected:
