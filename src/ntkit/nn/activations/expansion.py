@@ -86,10 +86,10 @@ class Expansion(Activation):
 
         What lies beyond the quadrature's range counts as left out. Shape (orders, *var.shape).
         """
-        total = hermite.second_moment(function, var)
+        total = hermite.second_moment(function, var)[None]
         energies = jnp.cumsum(jnp.square(hermite.coefficients(function, var, DEGREES[-1])), axis=0)
         kept = energies[np.asarray(DEGREES) - 1]
-        outside = hermite.outer_moment(function, var)
+        outside = hermite.outer_moment(function, var)[None]
         positive = total > 0
         share = (jnp.abs(total - kept) + outside) / jnp.where(positive, total, 1.0)
         return jnp.where(positive, share, 0.0)
