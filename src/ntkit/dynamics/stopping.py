@@ -80,8 +80,8 @@ def best_stopping_time(
         np.True_
     """
     who = "best_stopping_time"
-    x = as_points(who, np.asarray(x))
-    y = as_targets(who, np.asarray(y), len(x))
+    x = np.asarray(as_points(who, np.asarray(x)))
+    y = np.asarray(as_targets(who, np.asarray(y), len(x)))
     if not 2 <= folds <= len(x):
         raise ValueError(f"{who} needs between 2 and {len(x)} folds (the number of points), got {folds}.")
     rate = as_learning_rate(who, learning_rate) * loss_weight(who, reduction, *y.shape)

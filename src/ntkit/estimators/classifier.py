@@ -117,11 +117,11 @@ class NTKClassifier(ClassifierMixin, TrainedEstimator):
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "m k"]:
         """The probability over the ensemble that each class, in the order of `classes_`, has the largest output."""
-        return class_probabilities(*self._scores(X))
+        return np.asarray(class_probabilities(*self._scores(X)))
 
     def _scores(self, X: Any) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
         """The mean outputs, class frequencies added back, and their common standard deviation."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         trained = self._trained()
-        return trained.mean(X) + self.frequencies_[None, :], trained.std(X)
+        return np.asarray(trained.mean(X)) + self.frequencies_[None, :], np.asarray(trained.std(X))

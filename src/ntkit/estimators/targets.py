@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from ntkit.numerics.dtypes import Array
+
 
 @dataclass(frozen=True, eq=False)
 class TargetScaling:
@@ -36,13 +38,13 @@ class TargetScaling:
         """Targets for the model."""
         return (y.reshape(len(y), -1) - self.mean[None, :]) / self.scale[None, :]
 
-    def mean_in_units(self, mean: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m *k"]:
+    def mean_in_units(self, mean: Float[Array, "m k"]) -> Float[np.ndarray, "m *k"]:
         """A predicted mean in the targets' units and shape."""
-        return self._shaped(mean * self.scale[None, :] + self.mean[None, :])
+        return self._shaped(np.asarray(mean) * self.scale[None, :] + self.mean[None, :])
 
-    def std_in_units(self, std: Float[np.ndarray, " m"]) -> Float[np.ndarray, "m *k"]:
+    def std_in_units(self, std: Float[Array, " m"]) -> Float[np.ndarray, "m *k"]:
         """A standard deviation that the outputs share, in each output's units."""
-        return self._shaped(std[:, None] * self.scale[None, :])
+        return self._shaped(np.asarray(std)[:, None] * self.scale[None, :])
 
     def _shaped(self, values: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m *k"]:
         return values[:, 0] if self.flat else values

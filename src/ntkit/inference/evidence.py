@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 
 from ntkit.errors import NotPositiveDefiniteError
 
@@ -108,14 +108,15 @@ def _inverse(gram: Float[np.ndarray, "n n"], noise: float) -> tuple[Float[np.nda
     """`(gram + noise 1)^-1` and the log determinant, by Cholesky."""
     noisy = np.array(gram, dtype=np.float64, order="F")
     noisy[np.diag_indices_from(noisy)] += noise
-    factor, failed = lapack.dpotrf(noisy, lower=1, overwrite_a=1)
+    factorise, invert = get_lapack_funcs(("potrf", "potri"), (noisy,))
+    factor, failed = factorise(noisy, lower=1, overwrite_a=1)
     diagonal = np.diag(factor).copy()
     if failed or not np.isfinite(diagonal).all():
         raise NotPositiveDefiniteError(
             f"The criterion needs a positive definite kernel matrix, got one of {len(gram)} points with noise "
             f"{noise:g} that has no Cholesky factor. Raise the noise."
         )
-    lower, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    lower, _ = invert(factor, lower=1, overwrite_c=1)
     inverse = np.tril(lower, -1)
     inverse += inverse.T
     inverse[np.diag_indices_from(inverse)] = np.diag(lower)

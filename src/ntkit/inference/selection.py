@@ -157,8 +157,8 @@ def select(
         ValueError: for empty choices, unknown names, or fewer than two points.
         NotPositiveDefiniteError: when the criterion could not be evaluated at any start.
     """
-    x, y = as_points("select", np.asarray(x)), as_targets("select", np.asarray(y), len(x))
-    x, y = x.astype(np.float64), y.astype(np.float64)
+    x = np.asarray(as_points("select", np.asarray(x)), dtype=np.float64)
+    y = np.asarray(as_targets("select", np.asarray(y), len(x)), dtype=np.float64)
     candidates = _candidates(depths, activations, kernels)
     _check(len(x), criterion, starts, max_points, time_limit)
     search = _Search(x, y, criterion, width, Deadline(clock, clock() + time_limit))
@@ -184,7 +184,8 @@ class _Search:
         width: int,
         deadline: Deadline,
     ) -> None:
-        self.x, self.y, self.criterion, self.width, self.deadline = x, y, criterion, width, deadline
+        self.x, self.y, self.width, self.deadline = x, y, width, deadline
+        self.criterion: CriterionName = criterion
         self.scales = _root_mean_square(x), _root_mean_square(y)
         self.trials: list[Trial] = []
         self.objectives: dict[Candidate, Objective] = {}
