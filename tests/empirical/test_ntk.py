@@ -12,10 +12,13 @@ EPSILON = {np.float32: 1.2e-7, np.float64: 2.3e-16}
 
 
 def mlp(params, x):
-    """A tanh network with nested parameters; written out here so that nothing else can fail."""
+    """A tanh network with nested parameters, written out here so that nothing else can fail.
+
+    Each output is gated by an input, without which the blocks `J(x) J(x')ᵀ` would happen to be symmetric.
+    """
     (w1, b1), head = params["body"], params["head"]
     hidden = jnp.tanh(jnp.matmul(x, w1, precision="highest") + b1[None, :])
-    return jnp.matmul(hidden, head, precision="highest")
+    return (2 + x[:, : head.shape[1]]) * jnp.matmul(hidden, head, precision="highest")
 
 
 def mlp_params(inputs=3, width=16, outputs=2, dtype=np.float64, seed=0):
@@ -39,9 +42,10 @@ def mlp_jacobian_by_hand(params, x):
     d_w1 = x[:, None, :, None] * slope[:, :, None, :]
     d_head = np.einsum("nh,oq->nohq", hidden, np.eye(head.shape[1]))
     n, k = len(x), head.shape[1]
-    return np.concatenate(
+    ungated = np.concatenate(
         [d_w1.reshape(n, k, -1), slope.reshape(n, k, -1), d_head.reshape(n, k, -1)], axis=-1
     )
+    return (2 + x[:, :k])[:, :, None] * ungated
 
 
 def tolerance(dtype, terms):

@@ -47,8 +47,9 @@ def fitted_exponent(errors):
     [
         (nn.Relu(), "ntk"),
         (nn.Erf(), "standard"),
-        (nn.Gelu(), "standard"),
         (nn.Tanh(), "ntk"),
+        pytest.param(nn.Gelu(), "standard", marks=pytest.mark.slow),
+        pytest.param(nn.Sin(), "ntk", marks=pytest.mark.slow),
     ],
     ids=repr,
 )
