@@ -11,6 +11,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hypothesis
 import jax
 import jaxtyping
+import pytest
 
 jaxtyping.install_import_hook("ntkit", "beartype.beartype")
 
@@ -19,3 +20,54 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples on every machine and every run; a compilation may fall into any one of them, so no deadline.
 hypothesis.settings.register_profile("ntkit", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("ntkit")
+
+
+@pytest.fixture(scope="session")
+def regression_table():
+    """Sixty rows: two numbers, a category, a target that depends on all."""
+    import numpy as np
+    import polars as pl
+
+    rng = np.random.default_rng(1)
+    a, b, colour = rng.normal(size=60), rng.uniform(size=60), rng.choice(["red", "green", "blue"], size=60)
+    y = 100.0 + 10.0 * np.sin(2.0 * a) + 5.0 * b + 3.0 * (colour == "red") + rng.normal(size=60)
+    return pl.DataFrame({"a": a, "b": b, "colour": colour, "y": y})
+
+
+@pytest.fixture(scope="session")
+def classification_table(regression_table):
+    """The same inputs; three classes."""
+    import polars as pl
+
+    return regression_table.with_columns(
+        species=pl.when(pl.col("y") < 97.0).then(pl.lit("small")).when(pl.col("y") < 106.0).then(pl.lit("middle"))
+        .otherwise(pl.lit("large"))
+    ).drop("y")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def quick_settings():
+    """The main job, as small as it gets."""
+    from ntkit.analysis import Settings
+
+    return Settings(
+        depths=(1,), activations=("relu",), kernel="nngp", starts=1, folds=3, width=32, networks=2, network_steps=60
+    )
+
+
+@pytest.fixture(scope="session")
+def regression_analysis(regression_table, quick_settings):
+    """The main job on the regression table."""
+    from ntkit.analysis import fit_table
+
+    return fit_table(regression_table, "y", settings=quick_settings)
+
+
+@pytest.fixture(scope="session")
+def classification_analysis(classification_table, quick_settings):
+    """The main job on the classification table, with the NTK as the posterior's kernel."""
+    from dataclasses import replace
+
+    from ntkit.analysis import fit_table
+
+    return fit_table(classification_table, "species", settings=replace(quick_settings, kernel="ntk"))

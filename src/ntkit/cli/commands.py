@@ -20,10 +20,11 @@ app = typer.Typer(
 )
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(asked: bool) -> bool:
     if asked:
         typer.echo(f"ntkit {version('ntkit')}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
