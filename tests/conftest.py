@@ -51,7 +51,14 @@ def quick_settings():
     from ntkit.analysis import Settings
 
     return Settings(
-        depths=(1,), activations=("relu",), kernel="nngp", starts=1, folds=3, width=32, networks=2, network_steps=60
+        depths=(1,),
+        activations=("relu",),
+        kernel="nngp",
+        starts=1,
+        folds=3,
+        width=32,
+        networks=2,
+        network_steps=60,
     )
 
 
