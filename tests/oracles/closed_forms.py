@@ -50,7 +50,9 @@ def density_at_zero(variance):
 
 
 def rectified_monomial(degree, cov, var1, var2):
-    """`φ(x) = max(x, 0)^degree`."""
+    """`φ(x) = max(x, 0)^degree`, the step for degree 0."""
+    if degree == 0:
+        return step(cov, var1, var2)
     return rectified_moment(degree, degree, cov, var1, var2)
 
 
@@ -72,7 +74,9 @@ def piecewise_linear_derivative(negative, positive, cov, var1, var2):
 
 
 def step(cov, var1, var2):
-    """`φ(x) = [x > 0]`: the orthant probability."""
+    """`φ(x) = [x > 0]`: the orthant probability; 0 for a variable that is always 0."""
+    if var1 == 0 or var2 == 0:
+        return mp.zero
     return (mp.pi - angle(cov, var1, var2)) / (2 * mp.pi)
 
 

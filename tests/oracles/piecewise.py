@@ -59,15 +59,20 @@ def _legendre(order):
 
 def dual(pieces, cov, var1, var2, order=ORDER):
     """`E[φ(u) φ(v)]`; two variables that are equal to 15 digits or less need no special case."""
-    if var1 == 0 or var2 == 0:
-        mean = mp.one
-        for var in (var1, var2):
-            mean *= (
-                _at(pieces, mp.zero) if var == 0 else mp.fsum(p.mean(mp.zero, mp.sqrt(var)) for p in pieces)
-            )
-        return mean
-    deviation, residual = mp.sqrt(var1), mp.sqrt(residual_variance(cov, var1, var2))
-    slope = cov / var1
+    residual = mp.sqrt(residual_variance(cov, var1, var2))  # with all digits, as rho may be nearly ±1
+    with mp.workdps(40):
+        if var1 == 0 or var2 == 0:
+            return _mean(pieces, var1) * _mean(pieces, var2)
+        return _integral(pieces, mp.sqrt(var1), cov / var1, residual, order)
+
+
+def _mean(pieces, var):
+    """`E[φ(u)]`."""
+    return mp.fsum(piece.mean(mp.zero, mp.sqrt(var)) for piece in pieces) if var else _at(pieces, mp.zero)
+
+
+def _integral(pieces, deviation, slope, residual, order):
+    """`E[φ(u) E[φ(v) | u]]` for `u = deviation z`, `v ~ N(slope u, residual^2)`."""
     marks = [mp.mpf(i) * 3 / 2 for i in range(-9, 10)]
     for edge in _edges(pieces):
         marks.append(edge / deviation)

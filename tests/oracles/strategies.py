@@ -41,10 +41,12 @@ class Covariance:
     to_line: float
 
 
-def covariance(band: str, position: float, log_var1: float, log_var2: float, dtype=np.float64) -> Covariance:
-    """The pair at a relative `position` in [0, 1] of the band, with variances `10^log_var`."""
+def covariance(
+    band: str, position: float, log_var1: float, log_var2: float | None = None, dtype=np.float64
+) -> Covariance:
+    """The pair at a relative `position` in [0, 1] of the band, with variances `10^log_var`, None for equal ones."""
     var1 = dtype(10.0**log_var1)
-    var2 = var1 if band == "duplicate" else dtype(10.0**log_var2)
+    var2 = var1 if band == "duplicate" or log_var2 is None else dtype(10.0**log_var2)
     low, high = BANDS[band]
     logarithmic = low * (high / low) ** position if low else 0.0
     turn = low + position * (high - low) if band == "generic" else logarithmic
@@ -70,13 +72,32 @@ def sample_covariances(band, count, seed, dtype=np.float64, smallest=1e-6, large
     """The same distribution from a seed, for benchmarks."""
     random = np.random.default_rng(seed)
     low, high = np.log10(smallest), np.log10(largest)
-    return [
-        covariance(band, random.uniform(), random.uniform(low, high), random.uniform(low, high), dtype)
-        for _ in range(count)
-    ]
+    others = (random.uniform(low, high) if i % 3 else None for i in range(count))
+    return [covariance(band, random.uniform(), random.uniform(low, high), other, dtype) for other in others]
 
 
 ROW_KINDS = ("free", "duplicate", "zero", "collinear", "opposite", "near")
+
+
+def banded_inputs(band, count, features, seed, dtype=np.float64):
+    """Pairs of rows (x1_i, x2_i) whose angle lies in the band up to rounding, norms within a factor of 3."""
+    random = np.random.default_rng(seed)
+    x1, x2 = np.empty((2, count, features))
+    low, high = BANDS[band]
+    for i in range(count):
+        first, second = random.normal(size=(2, features))
+        first *= np.sqrt(features) / np.linalg.norm(first) * random.uniform(0.6, 1.8)
+        second -= (second @ first) / (first @ first) * first
+        second *= np.linalg.norm(first) / np.linalg.norm(second)
+        position = random.uniform()
+        logarithmic = low * (high / low) ** position if low else 0.0
+        turn = low + position * (high - low) if band == "generic" else logarithmic
+        rotated = np.cos(turn) * first + np.sin(turn) * second
+        side = -1.0 if band.startswith("pi") or band == "opposite" else 1.0
+        # A power of two keeps collinear inputs collinear in every dtype.
+        norm = {"duplicate": 1.0, "collinear": 2.0, "opposite": 1.0}.get(band, random.uniform(0.6, 1.8))
+        x1[i], x2[i] = first, side * norm * rotated
+    return x1.astype(dtype), x2.astype(dtype)
 
 
 def hard_inputs(count, features, seed, dtype=np.float64, kinds=ROW_KINDS, scale=1.0):

@@ -50,8 +50,8 @@ def test_a_closed_form_is_the_expectation_it_claims_to_be(row):
 @pytest.mark.parametrize("pair", PAIRS + HARD_PAIRS)
 @pytest.mark.parametrize("row", QUICK, ids=LABELS)
 def test_a_closed_form_is_the_expectation_it_claims_to_be_everywhere(row, pair):
-    if max(pair[1:]) > row.largest_variance(np.float64) / 2 or (row.growth and max(pair[1:]) > 4):
-        pytest.skip("exp(q) outruns the range of the quadrature")
+    if row.growth * max(pair[1:]) > 4:
+        pytest.skip("exp(x) moves the mass out of the range of the quadrature")
     assert discrepancy(row, as_pair(*pair), "dual") < 2e-15
     if row.has_ntk:
         assert discrepancy(row, as_pair(*pair), "derivative") < 2e-15

@@ -80,8 +80,8 @@ class _KinkAtZero(Expansion):
         def rest(x: jax.Array) -> jax.Array:
             return function(x) - kinked(x)
 
-        total = hermite.second_moment(function, var)
-        error = hermite.outer_moment(function, var)
+        total = hermite.second_moment(function, var)[None]
+        error = hermite.outer_moment(function, var)[None]
         for sign in (1.0, -1.0):
             tails = [_tail(part, sign, var) for part in (kinked, rest)]
             error = error + 2.0 * jnp.sqrt(tails[0] * tails[1]) + tails[1]
@@ -94,7 +94,7 @@ def _tail(function: Callable[[jax.Array], jax.Array], sign: float, var: jax.Arra
     def part(x: jax.Array) -> jax.Array:
         return (function(x) + sign * function(-x)) / 2.0
 
-    total = hermite.second_moment(part, var)
+    total = hermite.second_moment(part, var)[None]
     energies = jnp.cumsum(jnp.square(hermite.coefficients(part, var, DEGREES[-1])), axis=0)
     return jnp.abs(total - energies[np.asarray(DEGREES) - 1])
 
