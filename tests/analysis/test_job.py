@@ -52,7 +52,9 @@ def test_class_predictions_are_probabilities(classification_analysis):
         *("row", "target_species", "prediction"),
         *("probability_of_large", "probability_of_middle", "probability_of_small"),
     ]
-    np.testing.assert_allclose(frame.select(pl.col("^probability.*$")).to_numpy().sum(axis=1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(
+        frame.select(pl.col("^probability.*$")).to_numpy().sum(axis=1), 1.0, atol=1e-12
+    )
 
 
 def test_finite_networks_follow_the_prediction(regression_analysis):
@@ -61,7 +63,9 @@ def test_finite_networks_follow_the_prediction(regression_analysis):
     assert finite.train_loss.shape == (len(finite.times), 2)
     assert finite.train_loss[-1].mean() < 0.6 * finite.train_loss[0].mean()
     # Width 32 scatters about the limit by 1/sqrt(32) and more at the start; a wrong time axis or loss is off by far.
-    flow = training_flow(regression_analysis.model.network, regression_analysis.model.x, regression_analysis.model.y)
+    flow = training_flow(
+        regression_analysis.model.network, regression_analysis.model.x, regression_analysis.model.y
+    )
     ratio = finite.train_loss[-1].mean() / flow.loss(float(finite.times[-1]))
     assert 0.5 < ratio < 2.0
     assert 0.3 < finite.deviation < 3.0
@@ -72,7 +76,9 @@ def test_losses_and_projections_are_consistent(regression_analysis):
     assert (np.diff(learning.train_loss) <= 1e-12).all()
     assert (learning.test_loss >= learning.mean_test_loss).all()
     assert spectrum.projections.sum() == pytest.approx(1.0)
-    np.testing.assert_allclose(spectrum.timescales[: spectrum.rank] * spectrum.ntk[: spectrum.rank], 1.0, rtol=1e-10)
+    np.testing.assert_allclose(
+        spectrum.timescales[: spectrum.rank] * spectrum.ntk[: spectrum.rank], 1.0, rtol=1e-10
+    )
 
 
 def test_cross_validation_agrees_with_leaving_folds_out_by_hand():

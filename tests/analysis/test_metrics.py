@@ -36,7 +36,9 @@ def test_classification_scores_agree_with_scikit_learn():
 
 
 def test_one_certain_mistake_leaves_the_log_loss_finite():
-    assert classification_scores(np.array([0]), np.array([[0.0, 1.0]])).log_loss == pytest.approx(-np.log(1e-15))
+    assert classification_scores(np.array([0]), np.array([[0.0, 1.0]])).log_loss == pytest.approx(
+        -np.log(1e-15)
+    )
 
 
 def test_true_intervals_are_calibrated():

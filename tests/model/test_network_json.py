@@ -13,9 +13,7 @@ from ntkit.model.network import layer_classes, network_from_json, network_to_jso
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
 positive = st.floats(min_value=0.0, max_value=1e300, allow_nan=False)
-dense = st.builds(
-    nn.Dense, st.integers(1, 10**6), positive, positive, st.sampled_from(["ntk", "standard"])
-)
+dense = st.builds(nn.Dense, st.integers(1, 10**6), positive, positive, st.sampled_from(["ntk", "standard"]))
 activation = st.one_of(
     *(st.just(cls()) for cls in (nn.Relu, nn.Abs, nn.Tanh, nn.Gelu, nn.Sigmoid, nn.Identity)),
     st.builds(nn.Erf, finite, finite, finite),

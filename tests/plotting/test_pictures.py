@@ -25,10 +25,14 @@ FIGURES = {
         TIMES, 1.0 / TIMES, 2.0 / TIMES, TIMES[:5], np.ones((5, 2)), np.ones((5, 2)), 64
     ),
     "stopping": lambda: plotting.plot_stopping(np.append(TIMES, np.inf), np.ones(21), 3, TIMES, np.ones(20)),
-    "never stopping": lambda: plotting.plot_stopping(np.append(TIMES, np.inf), np.ones(21), 20, TIMES, np.ones(20)),
+    "never stopping": lambda: plotting.plot_stopping(
+        np.append(TIMES, np.inf), np.ones(21), 20, TIMES, np.ones(20)
+    ),
     "eigenvalues": lambda: plotting.plot_eigenvalues(1.0 / TIMES, np.append(1.0 / TIMES[:-1], 0.0)),
     "one spectrum": lambda: plotting.plot_eigenvalues(1.0 / TIMES),
-    "learning times": lambda: plotting.plot_learning_times(np.append(TIMES[:-1], np.inf), np.full(20, 0.05), 10.0),
+    "learning times": lambda: plotting.plot_learning_times(
+        np.append(TIMES[:-1], np.inf), np.full(20, 0.05), 10.0
+    ),
     "without stopping": lambda: plotting.plot_learning_times(TIMES, np.full(20, 0.05), float("inf")),
 }
 
@@ -50,7 +54,9 @@ def test_a_picture_is_self_contained_and_its_letters_are_not_tiny(name):
 def test_points_lie_where_the_numbers_say():
     axes = FIGURES["predictions"]().axes[0]
     inside, outside, diagonal = axes.get_lines()
-    np.testing.assert_array_equal(inside.get_xydata(), np.column_stack([np.arange(5.0), np.arange(5.0) + 0.1]))
+    np.testing.assert_array_equal(
+        inside.get_xydata(), np.column_stack([np.arange(5.0), np.arange(5.0) + 0.1])
+    )
     assert outside.get_xydata().size == 0
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
 

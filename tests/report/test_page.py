@@ -9,7 +9,17 @@ import pytest
 from ntkit.report import render_report
 from ntkit.report.text import fixed, number, percent
 
-SECTIONS = {"data", "network", "scores", "predictions", "calibration", "training", "spectrum", "learning-times", "making"}
+SECTIONS = {
+    "data",
+    "network",
+    "scores",
+    "predictions",
+    "calibration",
+    "training",
+    "spectrum",
+    "learning-times",
+    "making",
+}
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -75,7 +85,11 @@ def test_the_score_table_has_the_numbers_of_the_analysis(case):
             shown = [number(scores.rmse), number(scores.mae), fixed(scores.r2), fixed(scores.log_density)]
             assert rows[entry.name] == [*shown, percent(scores.coverage)]
         else:
-            assert rows[entry.name] == [percent(scores.accuracy), number(scores.log_loss), number(scores.brier)]
+            assert rows[entry.name] == [
+                percent(scores.accuracy),
+                number(scores.log_loss),
+                number(scores.brier),
+            ]
 
 
 def test_the_page_says_which_distribution_is_shown(case):

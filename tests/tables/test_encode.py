@@ -37,7 +37,9 @@ def test_targets_are_standardised_or_one_hot_and_centred():
     y = encoder.targets(FRAME)
     assert y.shape == (20, 1)
     np.testing.assert_allclose([y.mean(), y.std()], [0.0, 1.0], atol=1e-15)
-    np.testing.assert_allclose(y[:, 0] * encoder.target_scale + encoder.target_means[0], FRAME["y"], atol=1e-13)
+    np.testing.assert_allclose(
+        y[:, 0] * encoder.target_scale + encoder.target_means[0], FRAME["y"], atol=1e-13
+    )
     classes = TableEncoder.fit(infer_schema(FRAME, "c"), FRAME)
     np.testing.assert_allclose(classes.targets(FRAME)[:2], [[0.25, -0.25], [-0.75, 0.75]])
 
@@ -58,7 +60,9 @@ def test_truth_values_match_however_a_file_writes_them():
 def test_unseen_categories_are_named_or_encoded_as_none():
     encoder = TableEncoder.fit(infer_schema(FRAME, "y"), FRAME)
     new = FRAME[:1].with_columns(b=pl.lit("w"))
-    with pytest.raises(TableError, match=r"'b' has 1 value\(s\).*such as 'w'; it knows 'x', 'y', 'z'.*--unseen ignore"):
+    with pytest.raises(
+        TableError, match=r"'b' has 1 value\(s\).*such as 'w'; it knows 'x', 'y', 'z'.*--unseen ignore"
+    ):
         encoder.points(new)
     np.testing.assert_array_equal(encoder.points(new, unseen="ignore")[0, 1:4], [0.0, 0.0, 0.0])
 
@@ -86,12 +90,19 @@ def test_points_without_a_target_can_stay_in_their_units():
     points = encode_points(FRAME, ignore=["y", "c"], standardise=False)
     np.testing.assert_array_equal(points[:, 0], FRAME["a"])
     np.testing.assert_allclose(encode_points(FRAME, ignore=["y", "c"])[:, 0].std(), 1.0)
-    assert encode_points(FRAME.with_columns(g=pl.Series([None, 1.0] + [2.0] * 18)), missing="drop").shape[0] == 19
+    assert (
+        encode_points(FRAME.with_columns(g=pl.Series([None, 1.0] + [2.0] * 18)), missing="drop").shape[0]
+        == 19
+    )
 
 
 def test_missing_values_are_counted_dropped_or_kept():
-    frame = pl.DataFrame({"a": [1.0, None, 3.0, None], "b": ["x", "y", None, "x"], "y": [1.0, 2.0, 3.0, None]})
-    with pytest.raises(TableError, match=r"'a' \(2 of 4\), 'b' \(1 of 4\), 'y' \(1 of 4\).*--missing drop.*--missing impute"):
+    frame = pl.DataFrame(
+        {"a": [1.0, None, 3.0, None], "b": ["x", "y", None, "x"], "y": [1.0, 2.0, 3.0, None]}
+    )
+    with pytest.raises(
+        TableError, match=r"'a' \(2 of 4\), 'b' \(1 of 4\), 'y' \(1 of 4\).*--missing drop.*--missing impute"
+    ):
         complete_rows(frame, ["a", "b"], "y", "error")
     assert complete_rows(frame, ["a", "b"], "y", "drop").tolist() == [True, False, False, False]
     assert complete_rows(frame, ["a", "b"], "y", "impute").tolist() == [True, True, True, False]
@@ -115,7 +126,9 @@ def test_a_class_of_one_row_does_not_prevent_the_split():
     assert (len(train), len(test)) == (24, 6)
 
 
-@pytest.mark.parametrize(("rows", "fraction", "message"), [(100, 0.0, "between 0 and 1"), (9, 0.5, "at least 10")])
+@pytest.mark.parametrize(
+    ("rows", "fraction", "message"), [(100, 0.0, "between 0 and 1"), (9, 0.5, "at least 10")]
+)
 def test_impossible_splits_are_refused(rows, fraction, message):
     with pytest.raises(TableError, match=message):
         train_test_rows(rows, fraction, 0)

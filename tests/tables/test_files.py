@@ -3,7 +3,13 @@
 import pytest
 
 from ntkit.errors import TableError
-from ntkit.tables.files import OUTPUT_MARK, atomic_file, atomic_folder, check_file_is_free, check_folder_is_free
+from ntkit.tables.files import (
+    OUTPUT_MARK,
+    atomic_file,
+    atomic_folder,
+    check_file_is_free,
+    check_folder_is_free,
+)
 
 
 def earlier_output(folder):

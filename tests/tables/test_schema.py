@@ -88,7 +88,9 @@ def test_a_text_column_that_identifies_rows_is_refused():
     with pytest.raises(TableError, match=r"'name' has 101 distinct texts.*--ignore 'name'"):
         infer_schema(frame, "y")
     with pytest.raises(TableError, match="at most 100 classes, got 101"):
-        infer_schema(frame.with_columns(x=pl.Series(range(rows))), "y", task="classification", ignore=["name"])
+        infer_schema(
+            frame.with_columns(x=pl.Series(range(rows))), "y", task="classification", ignore=["name"]
+        )
 
 
 def test_a_schema_survives_json():

@@ -75,7 +75,9 @@ def regression_baselines(
     for name, method in methods:
         start = time.perf_counter()
         with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="blas"):
-            warnings.simplefilter("ignore")  # length scales at their bounds and the like: the baseline's own business
+            warnings.simplefilter(
+                "ignore"
+            )  # length scales at their bounds and the like: the baseline's own business
             note, mean, std = method()
         spread = np.broadcast_to(np.asarray(std, dtype=np.float64), mean.shape).copy()
         yield BaselineResult(name + note, mean, spread, None, time.perf_counter() - start)

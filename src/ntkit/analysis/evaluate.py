@@ -22,7 +22,9 @@ def score(data: Prepared, predictions: Predictions) -> Scores:
     """The scores of the model's predictions of the test rows."""
     if predictions.probabilities is not None:
         return classification_scores(data.test_codes, predictions.probabilities)
-    return regression_scores(truth_in_units(data)[:, 0], predictions.mean[:, 0], predictions.std, predictions.level)
+    return regression_scores(
+        truth_in_units(data)[:, 0], predictions.mean[:, 0], predictions.std, predictions.level
+    )
 
 
 def calibrate(data: Prepared, predictions: Predictions) -> Calibration:
@@ -70,4 +72,6 @@ def _baseline_scores(data: Prepared, result: BaselineResult, level: float) -> Sc
     if result.mean is None or result.std is None:
         raise ValueError(f"A baseline needs a mean and a standard deviation, got none from {result.name}.")
     scale, centre = data.encoder.target_scale, float(data.encoder.target_means[0])
-    return regression_scores(truth_in_units(data)[:, 0], result.mean * scale + centre, result.std * scale, level)
+    return regression_scores(
+        truth_in_units(data)[:, 0], result.mean * scale + centre, result.std * scale, level
+    )

@@ -89,15 +89,18 @@ def train_finite_networks(
         raise KeyboardInterrupt
     times = histories[0].steps * rate
     state = flow.at(float(times[-1]))
-    difference = np.stack([history.outputs[-1] - state.mean(x_test) for history in histories])
-    spread = np.maximum(state.std(x_test), 1e-12)
+    last = np.stack([np.asarray(history.outputs)[-1] for history in histories])
+    difference = last - np.asarray(state.mean(x_test))[None, :, :]
+    spread = np.maximum(np.asarray(state.std(x_test)), 1e-12)
     return FiniteNetworks(
         width=width,
         learning_rate=rate,
         steps=allowed,
         times=times,
         train_loss=np.stack([np.asarray(history.loss, dtype=np.float64) for history in histories], axis=1),
-        test_loss=np.stack([np.asarray(history.test_loss, dtype=np.float64) for history in histories], axis=1),
+        test_loss=np.stack(
+            [np.asarray(history.test_loss, dtype=np.float64) for history in histories], axis=1
+        ),
         deviation=float(np.sqrt(np.mean((difference / spread[None, :, None]) ** 2))),
         mean_deviation=float(np.sqrt(np.mean(difference**2) / max(float(np.mean(y_test**2)), 1e-300))),
     )
@@ -106,8 +109,18 @@ def train_finite_networks(
 def _affordable_steps(network: Layer, params, x, y, rate: float, steps: int, seconds: float) -> int:
     """The steps that fit into the time, found by timing a few (after a first call that compiles)."""
     probe = min(PROBE_STEPS, steps)
+    measured = []
     for _ in range(2):
         began = time.perf_counter()
-        train(network.apply, params, x, y, learning_rate=rate, steps=probe, reduction="mean_points", record=[probe])
-        taken = time.perf_counter() - began
-    return int(np.clip(probe * seconds / max(taken, 1e-6), probe, steps))
+        train(
+            network.apply,
+            params,
+            x,
+            y,
+            learning_rate=rate,
+            steps=probe,
+            reduction="mean_points",
+            record=[probe],
+        )
+        measured.append(time.perf_counter() - began)
+    return int(np.clip(probe * seconds / max(measured[-1], 1e-6), probe, steps))

@@ -20,7 +20,7 @@ from ntkit.inference.selection import Selection, select
 from ntkit.kernels import NNGP
 from ntkit.model.network import network_from_json, network_to_json
 from ntkit.model.predictions import Predictions
-from ntkit.model.table_model import Distribution, TableModel, training_flow
+from ntkit.model.table_model import Distribution, TableModel
 
 MOST_ROWS_OF_NNGP_SPECTRUM = 2000
 
@@ -71,7 +71,9 @@ def fit_table(
     times = training_times(flow)
     stage("choosing the stopping time")
     stopping = _stopping(data, model, times, settings)
-    model = replace(model, stopping_time=stopping.best_time, times=stopping.noise_times, time_noises=stopping.noises)
+    model = replace(
+        model, stopping_time=stopping.best_time, times=stopping.noise_times, time_noises=stopping.noises
+    )
     stage("predicting the test rows")
     predictions, rows = _predict(data, model, posterior, flow)
     rows += _nngp_row(data, model)
@@ -198,7 +200,7 @@ def _nngp_row(data: Prepared, model: TableModel) -> list[ScoreRow]:
     """Where the NTK was chosen: the posterior of the same network's NNGP, with its own noise."""
     if model.kernel == "nngp":
         return []
-    noise = evidence_noise(NNGP(model.network)(data.x), data.y)
+    noise = evidence_noise(np.asarray(NNGP(model.network)(data.x)), data.y)
     bayesian = replace(model, kernel="nngp", noise=noise, score_noise=noise)
     posterior = bayesian.posterior()
     if data.encoder.schema.target.task == "classification":
@@ -224,11 +226,13 @@ def _finite(data: Prepared, model: TableModel, flow: GradientFlow, settings: Set
     )
 
 
-def _learning(data: Prepared, flow: GradientFlow, stopping: Stopping, finite: FiniteNetworks | None) -> Learning:
+def _learning(
+    data: Prepared, flow: GradientFlow, stopping: Stopping, finite: FiniteNetworks | None
+) -> Learning:
     times = stopping.times[:-1]
     path = flow.trajectory(times, data.x_test)
-    mean_loss = 0.5 * np.sum((path.mean - data.y_test[None, :, :]) ** 2, axis=2).mean(axis=1)
-    spread_loss = 0.5 * data.y_test.shape[1] * np.mean(path.variance, axis=1)
+    mean_loss = 0.5 * np.sum((np.asarray(path.mean) - data.y_test[None, :, :]) ** 2, axis=2).mean(axis=1)
+    spread_loss = 0.5 * data.y_test.shape[1] * np.mean(np.asarray(path.variance), axis=1)
     return Learning(
         times=times,
         train_loss=np.asarray(flow.loss(times)),

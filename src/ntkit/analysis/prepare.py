@@ -48,17 +48,25 @@ def prepare(frame: pl.DataFrame, target: str, test: pl.DataFrame | None, setting
     schema = infer_schema(
         frame, target, task=settings.task, categorical=settings.categorical, ignore=settings.ignore
     )
-    notes = [f"Column '{name}' has one value only and is left out." for name in schema.ignored if name not in settings.ignore]
+    notes = [
+        f"Column '{name}' has one value only and is left out."
+        for name in schema.ignored
+        if name not in settings.ignore
+    ]
     kept = _usable(frame, schema, settings, "The table", notes)
     train = frame[kept]
     if test is None:
         codes = class_codes(schema, train) if schema.target.task == "classification" else None
-        train_rows, held_out = train_test_rows(train.height, settings.test_fraction, settings.seed, classes=codes)
+        train_rows, held_out = train_test_rows(
+            train.height, settings.test_fraction, settings.seed, classes=codes
+        )
         test_frame, test_rows, train = train[held_out], kept[held_out], train[train_rows]
         notes.append(f"Held out at random: {len(held_out)} of {len(kept)} rows, seed {settings.seed}.")
     else:
         if target not in test.columns:
-            raise TableError(f"The test table needs the target '{target}', which it has not. Use ntkit predict without it.")
+            raise TableError(
+                f"The test table needs the target '{target}', which it has not. Use ntkit predict without it."
+            )
         schema.check_columns(test)
         test_rows = _usable(test, schema, settings, "The test table", notes)
         test_frame = test[test_rows]
@@ -83,7 +91,14 @@ def prepare(frame: pl.DataFrame, target: str, test: pl.DataFrame | None, setting
         notes=tuple(notes),
     )
     return Prepared(
-        encoder, x, encoder.targets(train), x_test, encoder.targets(test_frame), test_rows, test_frame, summary
+        encoder,
+        x,
+        encoder.targets(train),
+        x_test,
+        encoder.targets(test_frame),
+        test_rows,
+        test_frame,
+        summary,
     )
 
 

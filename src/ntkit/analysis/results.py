@@ -135,7 +135,7 @@ class Analysis:
 
     @property
     def task(self) -> str:
-        """ "regression" or "classification"."""
+        """The task, "regression" or "classification"."""
         return self.model.encoder.schema.target.task
 
     def predictions_frame(self) -> pl.DataFrame:

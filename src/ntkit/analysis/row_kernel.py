@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkit.kernels.base import Kernel
+from ntkit.numerics.dtypes import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,16 +22,16 @@ class RowKernel(Kernel):
     name: str
 
     def __call__(
-        self, x1: Float[np.ndarray, "n1 1"], x2: Float[np.ndarray, "n2 1"] | None = None
-    ) -> Float[np.ndarray, "n1 n2"]:
+        self, x1: Float[Array, "n1 1"], x2: Float[Array, "n2 1"] | None = None
+    ) -> Float[Array, "n1 n2"]:
         return self.gram[np.ix_(_numbers(x1), _numbers(x1 if x2 is None else x2))]
 
-    def diag(self, x: Float[np.ndarray, "n 1"]) -> Float[np.ndarray, " n"]:
+    def diag(self, x: Float[Array, "n 1"]) -> Float[Array, " n"]:
         return self.gram[_numbers(x), _numbers(x)]
 
     def __repr__(self) -> str:
         return self.name
 
 
-def _numbers(x: Float[np.ndarray, "n 1"]) -> np.ndarray:
-    return x[:, 0].astype(np.int64)
+def _numbers(x: Float[Array, "n 1"]) -> np.ndarray:
+    return np.asarray(x)[:, 0].astype(np.int64)

@@ -87,7 +87,9 @@ def choose_stopping(
     x, y = x[rows], y[rows]
     means = np.zeros((len(times), *y.shape))
     variances = np.zeros((len(times), len(y)))
-    ntk, nngp = (RowKernel(gram, name) for gram, name in zip(_grams(network, x), ("NTK", "NNGP"), strict=True))
+    ntk, nngp = (
+        RowKernel(gram, name) for gram, name in zip(_grams(network, x), ("NTK", "NNGP"), strict=True)
+    )
     numbers = np.arange(len(y), dtype=np.float64)[:, None]
     splits = KFold(min(folds, len(y)), shuffle=True, random_state=seed)
     for train, held_out in splits.split(x):

@@ -12,7 +12,9 @@ DIGITS_ROWS = 1000
 
 @explained
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results, one folder inside for each table.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the results, one folder inside for each table.")
+    ] = Path("demo"),
     time_limit: Annotated[float, typer.Option(help="Seconds for choosing each network.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:

@@ -59,11 +59,19 @@ DATA, SEARCH, OUTPUT, COMPARISON = "Data", "Choosing the network", "Results", "C
 
 @explained
 def fit(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Table to learn from: CSV (.csv, .tsv) or Parquet (.parquet, .pq).")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE", help="Table to learn from: CSV (.csv, .tsv) or Parquet (.parquet, .pq)."
+        ),
+    ],
     target: Annotated[str, typer.Option(help="Column to predict.", rich_help_panel=DATA)],
-    out: Annotated[Path, typer.Option(help="Folder for model/, predictions.csv and report.html.", rich_help_panel=OUTPUT)],
+    out: Annotated[
+        Path, typer.Option(help="Folder for model/, predictions.csv and report.html.", rich_help_panel=OUTPUT)
+    ],
     test: Annotated[
-        Path | None, typer.Option(help="Table of test rows; by default a random part is held out.", rich_help_panel=DATA)
+        Path | None,
+        typer.Option(help="Table of test rows; by default a random part is held out.", rich_help_panel=DATA),
     ] = None,
     test_fraction: Annotated[
         float, typer.Option(help="Share of rows held out when there is no --test.", rich_help_panel=DATA)
@@ -86,7 +94,9 @@ def fit(
     ] = Missing.error,
     unseen: Annotated[
         Unseen,
-        typer.Option(help="Categories that only the test table has: stop, or encode as none.", rich_help_panel=DATA),
+        typer.Option(
+            help="Categories that only the test table has: stop, or encode as none.", rich_help_panel=DATA
+        ),
     ] = Unseen.error,
     categorical: Annotated[
         list[str] | None,
@@ -102,11 +112,14 @@ def fit(
         bool, typer.Option(help="Draw --max-rows training rows from a larger table.", rich_help_panel=DATA)
     ] = False,
     seed: Annotated[
-        int, typer.Option(help="Seed of the split, subsamples, folds, starts and networks.", rich_help_panel=DATA)
+        int,
+        typer.Option(help="Seed of the split, subsamples, folds, starts and networks.", rich_help_panel=DATA),
     ] = 0,
     depth: Annotated[
         list[int] | None,
-        typer.Option(help="Hidden layers to try; may be repeated. [default: 1, 2, 3]", rich_help_panel=SEARCH),
+        typer.Option(
+            help="Hidden layers to try; may be repeated. [default: 1, 2, 3]", rich_help_panel=SEARCH
+        ),
     ] = None,
     activation: Annotated[
         list[str] | None,
@@ -125,7 +138,9 @@ def fit(
     ard: Annotated[
         bool, typer.Option(help="Learn one scale per input feature (relevance).", rich_help_panel=SEARCH)
     ] = False,
-    starts: Annotated[int, typer.Option(help="Starts of the search per candidate.", rich_help_panel=SEARCH)] = 3,
+    starts: Annotated[
+        int, typer.Option(help="Starts of the search per candidate.", rich_help_panel=SEARCH)
+    ] = 3,
     time_limit: Annotated[float, typer.Option(help="Seconds for the search.", rich_help_panel=SEARCH)] = 60.0,
     distribution: Annotated[
         From,
@@ -135,7 +150,9 @@ def fit(
             rich_help_panel=OUTPUT,
         ),
     ] = From.posterior,
-    level: Annotated[float, typer.Option(help="Probability of the intervals.", rich_help_panel=OUTPUT)] = 0.95,
+    level: Annotated[
+        float, typer.Option(help="Probability of the intervals.", rich_help_panel=OUTPUT)
+    ] = 0.95,
     overwrite: Annotated[
         bool, typer.Option(help="Replace an earlier output in --out.", rich_help_panel=OUTPUT)
     ] = False,
@@ -144,9 +161,12 @@ def fit(
     ] = 5,
     baselines: Annotated[bool, typer.Option(help="Fit the baselines.", rich_help_panel=COMPARISON)] = True,
     networks: Annotated[
-        int, typer.Option(help="Finite networks to train for comparison; 0 for none.", rich_help_panel=COMPARISON)
+        int,
+        typer.Option(help="Finite networks to train for comparison; 0 for none.", rich_help_panel=COMPARISON),
     ] = 2,
-    width: Annotated[int, typer.Option(help="Width of the finite networks.", rich_help_panel=COMPARISON)] = 512,
+    width: Annotated[
+        int, typer.Option(help="Width of the finite networks.", rich_help_panel=COMPARISON)
+    ] = 512,
     network_steps: Annotated[
         int, typer.Option(help="Most gradient steps of a finite network.", rich_help_panel=COMPARISON)
     ] = 5000,

@@ -27,7 +27,9 @@ class Precision(StrEnum):
 
 @explained
 def kernel(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Table whose rows are the points: CSV or Parquet.")],
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="Table whose rows are the points: CSV or Parquet.")
+    ],
     out: Annotated[Path, typer.Option(help="File for the matrix: .npy, .npz, .csv, .tsv or .parquet.")],
     which: Annotated[Which, typer.Option("--kernel", help="Which kernel; both needs .npz.")] = Which.nngp,
     depth: Annotated[int, typer.Option(help="Hidden layers.", min=0)] = 1,
@@ -38,9 +40,15 @@ def kernel(
     standardise: Annotated[
         bool, typer.Option(help="Standardise number columns; otherwise they are used as they are.")
     ] = True,
-    categorical: Annotated[list[str] | None, typer.Option(help="Number column to treat as categories; may be repeated.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(help="Column to leave out, such as the target; may be repeated.")] = None,
-    missing: Annotated[Missing, typer.Option(help="Missing values: stop, drop the rows, or impute.")] = Missing.error,
+    categorical: Annotated[
+        list[str] | None, typer.Option(help="Number column to treat as categories; may be repeated.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Column to leave out, such as the target; may be repeated.")
+    ] = None,
+    missing: Annotated[
+        Missing, typer.Option(help="Missing values: stop, drop the rows, or impute.")
+    ] = Missing.error,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Write the kernel matrix of a table's rows under an infinitely wide network.
@@ -48,17 +56,21 @@ def kernel(
     The network has DEPTH fully connected hidden layers with the given activation and a linear readout.
     Rows and columns of the matrix are the table's rows in order. An .npz file holds nngp and ntk by name.
     """
+    import numpy as np
+
     from ntkit.cli.matrix import check_matrix_file, write_matrix
+    from ntkit.inference.search_space import activation_named
     from ntkit.kernels import NNGP, NTK, evaluate
     from ntkit.nn import Dense, Serial
-    from ntkit.inference.search_space import activation_named
     from ntkit.tables.encode import encode_points
     from ntkit.tables.files import check_file_is_free
     from ntkit.tables.read import read_table
 
     check_file_is_free(out, overwrite=overwrite)
     check_matrix_file(out, both=which is Which.both)
-    hidden = [layer for _ in range(depth) for layer in (Dense(512, w_std, b_std), activation_named(activation))]
+    hidden = [
+        layer for _ in range(depth) for layer in (Dense(512, w_std, b_std), activation_named(activation))
+    ]
     network = Serial(*hidden, Dense(1, w_std, b_std))
     points = encode_points(
         read_table(table, as_text=categorical or ()),
@@ -70,5 +82,5 @@ def kernel(
     kernels = {"nngp": NNGP(network), "ntk": NTK(network)}
     wanted = ("nngp", "ntk") if which is Which.both else (which.value,)
     grams = evaluate(tuple(kernels[name] for name in wanted), points)
-    write_matrix(dict(zip(wanted, grams, strict=True)), out)
+    write_matrix({str(name): np.asarray(gram) for name, gram in zip(wanted, grams, strict=True)}, out)
     typer.echo(f"{len(points)} x {len(points)} {' and '.join(wanted)} matrix: {out}", err=True)

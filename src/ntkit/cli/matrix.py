@@ -25,7 +25,9 @@ def check_matrix_file(path: Path, *, both: bool) -> None:
         known = ", ".join((*ARRAY_SUFFIXES, *TABLE_SUFFIXES))
         raise TableError(f"A matrix needs a file name that ends in one of {known}, got '{path}'.")
     if both and suffix != ".npz":
-        raise TableError(f"Both kernels need a file that holds two matrices, got '{path}'. Use a name ending in .npz.")
+        raise TableError(
+            f"Both kernels need a file that holds two matrices, got '{path}'. Use a name ending in .npz."
+        )
 
 
 def write_matrix(matrices: Mapping[str, np.ndarray], path: Path) -> None:

@@ -12,24 +12,32 @@ from ntkit.cli.fit import From, Missing, Unseen
 @explained
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that ntkit fit wrote.")],
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Table to predict, with the model's input columns.")],
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="Table to predict, with the model's input columns.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="File for the predictions (.csv, .tsv, .parquet); by default the standard output.")
+        Path | None,
+        typer.Option(help="File for the predictions (.csv, .tsv, .parquet); by default the standard output."),
     ] = None,
     distribution: Annotated[
         From | None,
-        typer.Option(help="Gaussian-process posterior, or trained ensemble stopped or converged; as at fit time by default."),
+        typer.Option(
+            help="Gaussian-process posterior, or trained ensemble stopped or converged; as at fit time by default."
+        ),
     ] = None,
     time: Annotated[
         float | None, typer.Option(help="Training time of the ensemble, 0 to inf, instead of --distribution.")
     ] = None,
     missing: Annotated[
-        Missing, typer.Option(help="Missing inputs: stop with a message, drop the rows, or impute as in training.")
+        Missing,
+        typer.Option(help="Missing inputs: stop with a message, drop the rows, or impute as in training."),
     ] = Missing.error,
     unseen: Annotated[
         Unseen, typer.Option(help="Categories that training did not have: stop, or encode as none.")
     ] = Unseen.error,
-    ignore_extra: Annotated[bool, typer.Option(help="Leave columns unused that the model does not know.")] = False,
+    ignore_extra: Annotated[
+        bool, typer.Option(help="Leave columns unused that the model does not know.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Predict the rows of a table with a saved model.
@@ -55,7 +63,10 @@ def predict(
     keep = complete_rows(frame, schema.input_names, None, missing.value).nonzero()[0]
     kept = frame[keep]
     predictions = model.predict(
-        kept, distribution=None if distribution is None else distribution.value, time=time, unseen=unseen.value
+        kept,
+        distribution=None if distribution is None else distribution.value,
+        time=time,
+        unseen=unseen.value,
     )
     truth = kept[schema.target.name] if schema.target.name in kept.columns else None
     result = predictions.to_frame(keep.tolist(), schema.target.name, truth)

@@ -2,7 +2,7 @@
 
 from ntkit.model.network import network_from_json, network_to_json
 from ntkit.model.predictions import Predictions
-from ntkit.model.table_model import TableModel
 from ntkit.model.save import load_model, save_model
+from ntkit.model.table_model import TableModel
 
 __all__ = ["Predictions", "TableModel", "load_model", "network_from_json", "network_to_json", "save_model"]

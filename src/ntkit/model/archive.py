@@ -22,7 +22,11 @@ def write_archive(folder: Path, description: dict[str, Any], arrays: dict[str, n
     The JSON file holds the format's name and version, the SHA-256 checksum of the arrays' file and of the
     description itself.
     """
-    np.savez(folder / ARRAYS_FILE, allow_pickle=False, **{name: np.asarray(array) for name, array in arrays.items()})
+    np.savez(
+        folder / ARRAYS_FILE,
+        allow_pickle=False,
+        **{name: np.asarray(array) for name, array in arrays.items()},
+    )
     header = {
         "format": FORMAT,
         "version": VERSION,

@@ -18,7 +18,10 @@ def layer_classes() -> dict[str, type[Layer]]:
     return {
         name: value
         for name, value in public.items()
-        if isinstance(value, type) and issubclass(value, Layer) and is_dataclass(value) and name != "Elementwise"
+        if isinstance(value, type)
+        and issubclass(value, Layer)
+        and is_dataclass(value)
+        and name != "Elementwise"
     }
 
 

@@ -59,7 +59,8 @@ class Predictions:
         else:
             columns["prediction"] = [self.classes[code] for code in self.codes]
             columns |= {
-                f"probability_of_{name}": self.probabilities[:, code] for code, name in enumerate(self.classes)
+                f"probability_of_{name}": self.probabilities[:, code]
+                for code, name in enumerate(self.classes)
             }
             columns["std"] = self.std
         columns["function_std"] = self.function_std

@@ -12,6 +12,7 @@ from ntkit.dynamics.squared_loss import Reduction
 from ntkit.errors import TableError
 from ntkit.inference.class_probabilities import class_probabilities
 from ntkit.inference.gaussian_process import GaussianProcess, Posterior
+from ntkit.inference.predictive import Predictive
 from ntkit.kernels import NNGP, NTK, Kernel
 from ntkit.model.predictions import Predictions
 from ntkit.nn.base import Layer
@@ -119,22 +120,23 @@ class TableModel:
     def from_posterior(self, posterior: Posterior, points: Float[np.ndarray, "m d"]) -> Predictions:
         """Predictions of an already conditioned posterior."""
         title = posterior_title(self.kernel)
-        return self._predictions(title, posterior.mean(points), posterior.variance(points), self.score_noise)
+        return self._predictions(title, posterior, points, self.score_noise)
 
     def from_flow(self, flow: GradientFlow, points: Float[np.ndarray, "m d"], time: float) -> Predictions:
         """Predictions of the trained ensemble at a training time."""
-        state = flow.at(time)
-        title = ensemble_title(time)
-        return self._predictions(title, state.mean(points), state.variance(points), self.observation_noise(time))
+        return self._predictions(ensemble_title(time), flow.at(time), points, self.observation_noise(time))
 
     def _predictions(
-        self, title: str, mean: Float[np.ndarray, "m k"], variance: Float[np.ndarray, " m"], noise: float
+        self, title: str, distribution: Predictive, points: Float[np.ndarray, "m d"], noise: float
     ) -> Predictions:
-        """Undo the target's encoding."""
+        """Ask the distribution, and undo the target's encoding."""
+        mean, variance = np.asarray(distribution.mean(points)), np.asarray(distribution.variance(points))
         target, scale = self.encoder.schema.target, self.encoder.target_scale
         function_std, std = np.sqrt(variance), np.sqrt(variance + noise)
         mean_in_units = mean * scale + self.encoder.target_means[None, :]
-        probabilities = class_probabilities(mean_in_units, std) if target.task == "classification" else None
+        probabilities = None
+        if target.task == "classification":
+            probabilities = np.asarray(class_probabilities(mean_in_units, std))
         return Predictions(
             title, mean_in_units, std * scale, function_std * scale, self.level, target.classes, probabilities
         )

@@ -34,7 +34,9 @@ def _curves(axes: Axes, curves: Mapping[str, Calibration]) -> None:
     axes.plot([0, 1], [0, 1], color=BLACK, linewidth=1.0, linestyle="--", label="perfect")
     for (name, curve), (colour, mark) in zip(curves.items(), LOOKS, strict=False):
         varying = len(np.unique(curve.counts)) > 1
-        sizes = 12.0 + 90.0 * curve.counts / curve.counts.max() if varying else np.full(len(curve.counts), 16.0)
+        sizes = (
+            12.0 + 90.0 * curve.counts / curve.counts.max() if varying else np.full(len(curve.counts), 16.0)
+        )
         axes.plot(curve.nominal, curve.observed, color=colour, linewidth=1.4, alpha=0.8)
         axes.scatter(curve.nominal, curve.observed, s=sizes, color=colour, marker=mark, alpha=0.8, label=name)
     axes.set_xlim(-0.02, 1.02)

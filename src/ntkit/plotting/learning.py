@@ -29,7 +29,13 @@ def plot_losses(
                 for number, column in enumerate(loss.T):
                     label = f"{name}, trained networks of width {width}" if number == 0 else None
                     axes.loglog(
-                        finite_times[later], column[later], mark, color=colour, markersize=3.4, alpha=0.55, label=label
+                        finite_times[later],
+                        column[later],
+                        mark,
+                        color=colour,
+                        markersize=3.4,
+                        alpha=0.55,
+                        label=label,
                     )
         floor = max(float(train_loss.min()), 1e-4 * float(train_loss.max()))
         axes.set_ylim(bottom=0.7 * min(floor, float(test_loss.min())))

@@ -28,7 +28,9 @@ def plot_learning_times(
         times, shares = timescales[finite], projections[finite]
         axes.vlines(times, 0.0, shares, color=BLUE, linewidth=1.2, alpha=0.6)
         axes.plot(times, shares, ".", color=BLUE, markersize=4, label="one direction")
-        axes.step(times, np.cumsum(shares), where="post", color=ORANGE, label="all directions at least as fast")
+        axes.step(
+            times, np.cumsum(shares), where="post", color=ORANGE, label="all directions at least as fast"
+        )
         if np.isfinite(stopping_time):
             axes.axvline(stopping_time, color=BLACK, linestyle="--", linewidth=1.2, label="stopping time")
         axes.set_xscale("log")

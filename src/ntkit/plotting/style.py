@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ BLUE, ORANGE, GREEN, SKY, RED, BLACK, GREY = (
 WIDTH, HEIGHT = 4.8, 3.7
 """Inches. A phone shows the width in about 4 inches, so 11 point stays legible."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 11.0,
     "axes.titlesize": 11.5,
     "axes.labelsize": 11.0,
@@ -35,7 +36,9 @@ STYLE = {
 
 
 @contextmanager
-def picture(xlabel: str, ylabel: str, *, width: float = WIDTH, height: float = HEIGHT) -> Iterator[tuple[Figure, Axes]]:
+def picture(
+    xlabel: str, ylabel: str, *, width: float = WIDTH, height: float = HEIGHT
+) -> Iterator[tuple[Figure, Axes]]:
     """A figure with one set of axes in the common look; what is drawn inside the context keeps it."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -47,7 +50,9 @@ def picture(xlabel: str, ylabel: str, *, width: float = WIDTH, height: float = H
 
 def legend_above(axes: Axes, columns: int = 1) -> None:
     """A legend above the axes, where it hides no data."""
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.6)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.6
+    )
 
 
 def as_svg(figure: Figure) -> str:

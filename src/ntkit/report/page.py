@@ -92,7 +92,9 @@ def _score_table(analysis: Analysis) -> list[dict[str, Any]]:
         cells = []
         for measure in measures:
             value = getattr(row.scores, measure.key)
-            cells.append({"text": measure.show(value), "best": value is not None and value == best.get(measure.key)})
+            cells.append(
+                {"text": measure.show(value), "best": value is not None and value == best.get(measure.key)}
+            )
         table.append({"row": row, "cells": cells})
     return table
 

@@ -63,6 +63,7 @@ def _predictions(analysis: Analysis) -> Figure:
 def _calibration(analysis: Analysis) -> Figure:
     """All distributions in one picture; an early-stopped ensemble that never stops is not shown twice."""
     curves = {
-        analysis.predictions[name].distribution: calibration for name, calibration in analysis.calibration.items()
+        analysis.predictions[name].distribution: calibration
+        for name, calibration in analysis.calibration.items()
     }
     return plot_interval_calibration(curves) if analysis.task == "regression" else plot_reliability(curves)

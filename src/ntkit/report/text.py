@@ -49,7 +49,9 @@ def layer_rows(network: Layer) -> list[tuple[str, str]]:
     for position, layer in enumerate(layers):
         if isinstance(layer, Dense):
             what = "readout" if position == len(layers) - 1 else "fully connected"
-            rows.append((f"Dense ({what})", f"σ_w = {number(float(layer.w_std))}, σ_b = {number(float(layer.b_std))}"))
+            rows.append(
+                (f"Dense ({what})", f"σ_w = {number(float(layer.w_std))}, σ_b = {number(float(layer.b_std))}")
+            )
             continue
         if not is_dataclass(layer):
             rows.append((type(layer).__name__, ""))

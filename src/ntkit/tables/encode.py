@@ -66,7 +66,9 @@ class TableEncoder:
     def feature_names(self) -> tuple[str, ...]:
         """The name of each encoded input: the number columns, then `column=category`."""
         numbers = [column.name for column in self.schema.inputs if column.kind == "number"]
-        indicators = [f"{column.name}={value}" for column in self.schema.inputs for value in column.categories]
+        indicators = [
+            f"{column.name}={value}" for column in self.schema.inputs for value in column.categories
+        ]
         return (*numbers, *indicators)
 
     def points(self, frame: pl.DataFrame, *, unseen: Unseen = "error") -> Float[np.ndarray, "n d"]:
@@ -119,7 +121,9 @@ def class_codes(schema: Schema, frame: pl.DataFrame) -> Int[np.ndarray, " n"]:
     texts = category_texts(frame[target.name], target.classes).to_list()
     for text in texts:
         if text not in codes:
-            raise TableError(f"The target '{target.name}' has the class '{text}', unknown to the training table.")
+            raise TableError(
+                f"The target '{target.name}' has the class '{text}', unknown to the training table."
+            )
     return np.array([codes[text] for text in texts], dtype=np.int64)
 
 
@@ -127,7 +131,9 @@ def _fill(values: pl.Series, column: Column) -> float | str:
     """The value that stands in for a missing one."""
     present = values.drop_nulls()
     if present.is_empty():
-        raise TableError(f"Column '{values.name}' is empty in the training rows. Leave it out with ignore (--ignore).")
+        raise TableError(
+            f"Column '{values.name}' is empty in the training rows. Leave it out with ignore (--ignore)."
+        )
     if column.kind == "number":
         return float(np.median(_as_number(present)))
     texts = category_texts(present, column.categories).to_list()
@@ -146,7 +152,9 @@ def _as_number(values: pl.Series) -> Float[np.ndarray, " n"]:
     return numbers
 
 
-def _numbers(schema: Schema, frame: pl.DataFrame, fills: tuple[float | str, ...]) -> Float[np.ndarray, "n numbers"]:
+def _numbers(
+    schema: Schema, frame: pl.DataFrame, fills: tuple[float | str, ...]
+) -> Float[np.ndarray, "n numbers"]:
     """The number columns side by side, missing values filled."""
     columns = [
         np.nan_to_num(_as_number(frame[column.name]), nan=float(fill))
@@ -156,7 +164,9 @@ def _numbers(schema: Schema, frame: pl.DataFrame, fills: tuple[float | str, ...]
     return np.stack(columns, axis=1) if columns else np.zeros((frame.height, 0))
 
 
-def _indicators(categories, frame: pl.DataFrame, fill_of, unseen: Unseen) -> Float[np.ndarray, "n indicators"]:
+def _indicators(
+    categories, frame: pl.DataFrame, fill_of, unseen: Unseen
+) -> Float[np.ndarray, "n indicators"]:
     """One-hot indicators of the category columns, side by side."""
     columns = []
     for column in categories:

@@ -94,7 +94,9 @@ def check_file_is_free(path: str | Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise TableError(f"The output needs a file name, got the folder '{path}'. Choose another --out.")
     if path.exists() and not overwrite:
-        raise TableError(f"The output file '{path}' exists. Choose another --out, or replace it with --overwrite.")
+        raise TableError(
+            f"The output file '{path}' exists. Choose another --out, or replace it with --overwrite."
+        )
 
 
 def _umask() -> int:

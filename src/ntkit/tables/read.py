@@ -37,12 +37,16 @@ def read_table(path: str | Path, *, as_text: Iterable[str] = ()) -> pl.DataFrame
     suffix = path.suffix.lower()
     if suffix not in SEPARATORS and suffix not in PARQUET_SUFFIXES:
         known = ", ".join((*SEPARATORS, *PARQUET_SUFFIXES))
-        raise TableError(f"read_table needs a file that ends in one of {known}, got '{path}'. Convert the file first.")
+        raise TableError(
+            f"read_table needs a file that ends in one of {known}, got '{path}'. Convert the file first."
+        )
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
         raise TableError(f"read_table needs an existing file, got '{path}' ({what}). Check the path.")
     try:
-        frame = _read_csv(path, SEPARATORS[suffix], as_text) if suffix in SEPARATORS else pl.read_parquet(path)
+        frame = (
+            _read_csv(path, SEPARATORS[suffix], as_text) if suffix in SEPARATORS else pl.read_parquet(path)
+        )
     except (pl.exceptions.PolarsError, UnicodeDecodeError, csv.Error) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TableError(f"read_table cannot parse '{path}' as {suffix[1:]}: {first_line}") from error
@@ -58,7 +62,9 @@ def _read_csv(path: Path, separator: str, as_text: Iterable[str]) -> pl.DataFram
         raise TableError(f"read_table needs a header line with column names, got an empty file '{path}'.")
     repeated = [name for name, count in Counter(header).items() if count > 1]
     if repeated:
-        raise TableError(f"read_table needs distinct column names, got '{repeated[0]}' more than once in '{path}'.")
+        raise TableError(
+            f"read_table needs distinct column names, got '{repeated[0]}' more than once in '{path}'."
+        )
     return pl.read_csv(
         path,
         separator=separator,

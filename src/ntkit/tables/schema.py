@@ -68,9 +68,9 @@ class Schema:
         extra = [name for name in frame.columns if name not in known]
         if missing:
             renamed = [
-                f"'{close[0]}' looks like '{name}' renamed"
+                f"'{close}' looks like '{name}' renamed"
                 for name in missing
-                if (close := difflib.get_close_matches(name, extra, n=1))
+                if (close := _closest(name, extra)) is not None
             ]
             hint = f" {'; '.join(renamed)}: rename it back." if renamed else ""
             raise TableError(
@@ -104,7 +104,8 @@ class Schema:
         target = description["target"]
         return cls(
             inputs=tuple(
-                Column(column["name"], column["kind"], tuple(column["categories"])) for column in description["inputs"]
+                Column(column["name"], column["kind"], tuple(column["categories"]))
+                for column in description["inputs"]
             ),
             target=Target(target["name"], target["task"], tuple(target["classes"])),
             ignored=tuple(description["ignored"]),
@@ -138,7 +139,11 @@ def infer_schema(
 
 
 def input_columns(
-    frame: pl.DataFrame, *, categorical: Iterable[str] = (), ignore: Iterable[str] = (), target: str | None = None
+    frame: pl.DataFrame,
+    *,
+    categorical: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    target: str | None = None,
 ) -> tuple[tuple[Column, ...], tuple[str, ...]]:
     """The input columns, and the names of the columns left out: those to ignore, and those with a single value.
 
@@ -171,8 +176,8 @@ def check_column(frame: pl.DataFrame, name: str) -> None:
         TableError: if it has not.
     """
     if name not in frame.columns:
-        close = difflib.get_close_matches(name, frame.columns, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
+        close = _closest(name, frame.columns)
+        hint = f" Did you mean '{close}'?" if close is not None else ""
         raise TableError(f"The table has no column '{name}'.{hint} It has: {_listed(frame.columns)}.")
 
 
@@ -190,7 +195,9 @@ def _input_column(values: pl.Series, *, as_category: bool) -> Column | None:
         return None
     if values.dtype.is_numeric() and not as_category:
         if values.dtype.is_float() and not present.is_finite().all():
-            raise TableError(f"Column '{values.name}' holds infinite values. Remove those rows or ignore the column.")
+            raise TableError(
+                f"Column '{values.name}' holds infinite values. Remove those rows or ignore the column."
+            )
         return Column(values.name, "number")
     if values.dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum) or as_category:
         categories = tuple(sorted(category_texts(present).unique().to_list()))
@@ -230,8 +237,19 @@ def _target(values: pl.Series, task: Task | None) -> Target:
             f"Classification needs a target with at most {MOST_CATEGORIES} classes, got {distinct} in "
             f"'{values.name}'. Use task='regression' (--task regression) for a number."
         )
-    classes = present.unique().sort().to_list() if values.dtype.is_numeric() else sorted(category_texts(present).unique())
+    classes = (
+        present.unique().sort().to_list()
+        if values.dtype.is_numeric()
+        else sorted(category_texts(present).unique())
+    )
     return Target(values.name, "classification", tuple(category_texts(pl.Series(classes)).to_list()))
+
+
+def _closest(name: str, names: Iterable[str]) -> str | None:
+    """The most similar of the names, upper and lower case being alike; None if none is similar."""
+    folded = {other.casefold(): other for other in names}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return folded[close[0]] if close else None
 
 
 def _listed(names: Iterable[str], most: int = 8) -> str:

@@ -29,7 +29,9 @@ def train_test_rows(
             np.arange(rows), test_size=test_fraction, random_state=seed, stratify=stratify
         )
     except ValueError as error:
-        raise TableError(f"The split of {rows} rows with test fraction {test_fraction} failed: {error}") from error
+        raise TableError(
+            f"The split of {rows} rows with test fraction {test_fraction} failed: {error}"
+        ) from error
     return np.sort(train), np.sort(test)
 
 
