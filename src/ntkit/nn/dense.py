@@ -59,9 +59,8 @@ class Dense(Layer):
         return {"weight": weight, "bias": bias}
 
     def apply(self, params: Any, x: Float[jax.Array, "*n c"]) -> Float[jax.Array, "*n k"]:
-        weight, bias = params["weight"], params["bias"]
-        product = jnp.matmul(x, weight, precision="highest")
-        bias = bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+        product = jnp.matmul(x, params["weight"], precision="highest")
+        bias: jax.Array = params["bias"].reshape((1,) * (x.ndim - 1) + params["bias"].shape)
         if self.parametrization == "standard":
             # Without b_std there is no bias parameter, so none may be trained.
             return product + jnp.where(jnp.asarray(self.b_std) != 0, bias, 0.0)

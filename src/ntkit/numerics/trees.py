@@ -1,6 +1,6 @@
 """Immutable values that are JAX pytrees: numbers are leaves, everything that fixes shapes is structure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ def pytree(*static: str) -> Callable[[type[T]], type[T]]:
         def flatten(value: Any) -> tuple:
             return tuple(getattr(value, name) for name in leaves), structure(value)
 
-        def unflatten(aux: tuple, children: tuple) -> Any:
+        def unflatten(aux: tuple, children: Iterable[Any]) -> Any:
             value = object.__new__(cls)
             for name, content in zip((*leaves, *static), (*children, *aux), strict=True):
                 object.__setattr__(value, name, content)

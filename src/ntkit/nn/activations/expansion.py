@@ -114,7 +114,7 @@ class Expansion(Activation):
         if self.degree is not None:
             return self
         tolerance = max(self.tolerance, resolution)
-        var = jnp.unique(state.var1)
+        var, worst = jnp.unique(state.var1), np.inf
         for bound in self.bounds(var, state.ntk is not None):
             worst = max(bound.dual, bound.dual_derivative)
             if worst <= tolerance:

@@ -57,7 +57,7 @@ class Gaussian(Activation):
 
     def _determinant(self, pair: GaussianPair) -> jax.Array:
         b = self.b
-        value = 1.0 - 2.0 * b * (pair.var1 + pair.var2) + 4.0 * b**2 * pair.determinant
+        value: jax.Array = 1.0 - 2.0 * b * (pair.var1 + pair.var2) + 4.0 * b**2 * pair.determinant
         finite = 2.0 * b * jnp.maximum(pair.var1, pair.var2) < 1.0
         return jnp.where(finite & (value > 0), value, 0.0)
 
