@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ntkit.inference.gram_gradient import TILE, DifferentiableGram
-from ntkit.inference.search_space import Candidate, SearchSpace
+from ntkit.inference.search_space import Candidate, NetworkFamily
 from ntkit.kernels import RBF
 from ntkit.nn import Relu
 
@@ -40,8 +40,15 @@ def test_the_pullback_agrees_with_central_differences(points):
 
 def test_a_network_is_differentiated_through_duplicate_and_zero_points():
     x = np.array([[0.0, 0.0], [1.0, 2.0], [1.0, 2.0], [-1.0, -2.0]])
-    space = SearchSpace(Candidate(2, Relu(), "ntk"), 2, 1, 1.0, 1.0, 8)
-    gram = DifferentiableGram(lambda coordinates: space.kernel(space.values(coordinates)))
-    point = space.start(np.random.default_rng(0), 1)
-    np.testing.assert_allclose(gram.gram(point, x), space.kernel(space.values(point))(x), rtol=1e-7)
-    assert np.isfinite(gram.pullback(point, x, np.ones((4, 4)))).all()
+    family = NetworkFamily(Candidate(2, Relu(), "ntk"), 2, 1, 8)
+    values = np.linspace(0.5, 1.5, len(family.names))
+    gram = DifferentiableGram(family)
+    np.testing.assert_allclose(gram.gram(values, x), family(values)(x), rtol=1e-7)
+    assert np.isfinite(gram.pullback(values, x, np.ones((4, 4)))).all()
+
+
+def test_equal_families_are_equal_keys_of_the_compilation_cache():
+    families = [NetworkFamily(Candidate(2, Relu(), "ntk"), 2, 1, 8) for _ in range(2)]
+    assert families[0] == families[1]
+    assert hash(families[0]) == hash(families[1])
+    assert families[0] != NetworkFamily(Candidate(2, Relu(), "nngp"), 2, 1, 8)

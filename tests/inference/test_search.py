@@ -8,7 +8,7 @@ import pytest
 from ntkit.inference import GaussianProcess
 from ntkit.inference.evidence import CRITERIA
 from ntkit.inference.search import Deadline, Objective, climb
-from ntkit.inference.search_space import Candidate, SearchSpace
+from ntkit.inference.search_space import Candidate, NetworkFamily, SearchSpace
 from ntkit.nn import Erf, Relu
 
 NEVER = Deadline(lambda: 0.0, np.inf)
@@ -21,7 +21,7 @@ def _data(points=15):
 
 
 def _objective(activation, depth, kernel, criterion="log_marginal_likelihood", ard=False):
-    space = SearchSpace(Candidate(depth, activation, kernel, ard), 2, 2, 1.0, 1.0, 8)
+    space = SearchSpace(NetworkFamily(Candidate(depth, activation, kernel, ard), 2, 2, 8), 1.0, 1.0)
     return Objective(space, CRITERIA[criterion])
 
 
@@ -38,7 +38,8 @@ def test_the_objective_is_the_criterion_with_its_exact_gradient(activation, dept
     space = objective.space
     point = space.start(np.random.default_rng(1), 1)
     value, gradient = objective(point, x, y)
-    process = GaussianProcess(space.kernel(space.values(point)), space.noise(space.values(point)))
+    values = dict(zip(space.names, space.values(point), strict=True))
+    process = GaussianProcess(space.family(space.values(point)), values["noise"])
     posterior = process.condition(x, y)
     if criterion == "log_marginal_likelihood":
         expected = posterior.log_marginal_likelihood()

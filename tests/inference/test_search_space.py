@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from ntkit.inference.search_space import Candidate, SearchSpace, activation_named
+from ntkit.inference.search_space import Candidate, NetworkFamily, SearchSpace, activation_named
 from ntkit.kernels import NNGP, NTK
 from ntkit.nn import Dense, Erf, LeakyRelu, Relu, Scale, Serial
 
 
 def _space(depth=2, activation=Relu(), kernel="nngp", ard=False, input_scale=1.0, target_scale=1.0):  # noqa: B008
-    return SearchSpace(Candidate(depth, activation, kernel, ard), 3, 2, input_scale, target_scale, 64)
+    return SearchSpace(
+        NetworkFamily(Candidate(depth, activation, kernel, ard), 3, 2, 64), input_scale, target_scale
+    )
 
 
 def test_activations_are_found_by_name_in_any_case():
@@ -46,15 +48,14 @@ def test_layers_share_their_parameters_as_documented():
         *hidden,
         Dense(2, value["readout w_std"], value["readout b_std"]),
     )
-    assert space.network(values) == expected
-    assert space.kernel(values) == NNGP(expected)
-    assert space.noise(values) == value["noise"]
+    assert space.family.network(values) == expected
+    assert space.family(values) == NNGP(expected)
 
 
 def test_depth_zero_is_a_linear_model():
     space = _space(depth=0, kernel="ntk")
     assert space.names == ("readout w_std", "readout b_std", "noise")
-    assert space.kernel(np.array([2.0, 0.5, 0.1])) == NTK(Serial(Dense(2, 2.0, 0.5)))
+    assert space.family(np.array([2.0, 0.5, 0.1])) == NTK(Serial(Dense(2, 2.0, 0.5)))
 
 
 @pytest.mark.parametrize("activation", [Relu(), Erf()])
@@ -67,7 +68,7 @@ def test_the_centre_explains_the_targets_scale_in_any_units(activation, kernel):
             activation=activation, kernel=kernel, input_scale=input_scale, target_scale=target_scale
         )
         centre = space.values(np.zeros(len(space.names)))
-        variance = space.kernel(centre).diag(x * input_scale) / target_scale**2
+        variance = space.family(centre).diag(x * input_scale) / target_scale**2
         assert 0.3 < variance.mean() < 3.0
         reference = variance if reference is None else reference
         np.testing.assert_allclose(variance, reference, rtol=1e-12)
@@ -93,7 +94,7 @@ def test_adding_feature_scales_leaves_the_kernel_as_it_was():
     point = plain.start(np.random.default_rng(0), 1)
     carried = scaled.values(scaled.carried(plain, point))
     x = np.random.default_rng(1).normal(size=(6, 3))
-    np.testing.assert_allclose(scaled.kernel(carried)(x), plain.kernel(plain.values(point))(x), rtol=1e-12)
+    np.testing.assert_allclose(scaled.family(carried)(x), plain.family(plain.values(point))(x), rtol=1e-12)
 
 
 def test_a_negative_depth_is_refused():

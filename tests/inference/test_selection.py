@@ -9,7 +9,7 @@ import pytest
 from ntkit.errors import NotPositiveDefiniteError
 from ntkit.inference import select
 from ntkit.inference.gram_gradient import DifferentiableGram
-from ntkit.inference.search_space import Candidate, SearchSpace
+from ntkit.inference.search_space import Candidate, NetworkFamily
 from ntkit.kernels import NNGP, NTK
 from ntkit.nn import Dense, Relu, Scale, Serial
 
@@ -69,18 +69,18 @@ def test_the_result_holds_plain_numbers(wave):
 
 
 def test_the_noise_of_data_drawn_from_the_prior_is_recovered():
-    space = SearchSpace(Candidate(1, Relu(), "nngp"), 1, 1, 1.0, 1.0, 512)
+    family = NetworkFamily(Candidate(1, Relu(), "nngp"), 1, 1, 512)
     truth = np.array([1.0, 1.5, 0.5, 0.04])
-    assert space.names == ("input b_std", "readout w_std", "readout b_std", "noise")
+    assert family.names == ("input b_std", "readout w_std", "readout b_std", "noise")
     rng = np.random.default_rng(1)
     x = rng.normal(size=(200, 1))
-    covariance = space.kernel(truth)(x) + truth[3] * np.eye(200)
+    covariance = family(truth)(x) + truth[3] * np.eye(200)
     outputs = 2
     y = np.linalg.cholesky(covariance) @ rng.normal(size=(200, outputs))
     selection = select(x, y, **ONE, starts=1)
     # The estimate's standard error from the Fisher information of all parameters in their logarithms,
     # F_ij = outputs/2 tr(K^-1 dK_i K^-1 dK_j); four of them for a false alarm of 6e-5 on another seed.
-    gram = DifferentiableGram(space.kernel)
+    gram = DifferentiableGram(family)
     h = 1e-4
     slopes = [
         (gram.gram(truth * np.exp(step), x) - gram.gram(truth * np.exp(-step), x)) / (2.0 * h)

@@ -2,11 +2,12 @@
 
 Differentiating one large program would keep every intermediate of every pair of points; here each
 tile is computed, and pulled back, on its own. Tiles below the diagonal are not computed, and since
-all tiles have one shape, one compilation serves data of every size.
+all tiles have one shape, one compilation serves data of every size, and every later search too.
 """
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -25,17 +26,11 @@ class DifferentiableGram:
     """`K(p)_ij = k_p(x_i, x_j)` and its pullback `S -> sum_ij S_ij dK_ij/dp`, in float64.
 
     Args:
-        kernel_at: the kernel of a parameter vector, a pure JAX function.
+        kernel_at: the kernel of a parameter vector, a pure JAX function. Equal ones share a compilation.
     """
 
     def __init__(self, kernel_at: Callable[[Float[Array, " p"]], Kernel]) -> None:
-        def tile(parameters, x1, x2):
-            return kernel_at(parameters)(x1, x2)
-
-        def pullback(parameters, x1, x2, sensitivity):
-            return jax.vjp(lambda p: tile(p, x1, x2), parameters)[1](sensitivity)[0]
-
-        self._tile, self._pullback = jax.jit(tile), jax.jit(pullback)
+        self.kernel_at = kernel_at
 
     def gram(
         self, parameters: Float[np.ndarray, " p"], x: Float[np.ndarray, "n d"]
@@ -47,7 +42,9 @@ class DifferentiableGram:
         def compute(tile: tuple[slice, slice]) -> None:
             rows, columns = tile
             with precision(np.float64):
-                block = np.asarray(self._tile(*map(jnp.asarray, (parameters, padded[rows], padded[columns]))))
+                block = np.asarray(
+                    _tile(self.kernel_at, *map(jnp.asarray, (parameters, padded[rows], padded[columns])))
+                )
             gram[rows, columns] = block
             gram[columns, rows] = block.T
 
@@ -73,9 +70,19 @@ class DifferentiableGram:
             weight = weights[rows, columns] * (1.0 if rows == columns else 2.0)
             with precision(np.float64):
                 arguments = map(jnp.asarray, (parameters, padded[rows], padded[columns], weight))
-                return np.asarray(self._pullback(*arguments))
+                return np.asarray(_pullback(self.kernel_at, *arguments))
 
         return np.sum(_in_threads(compute, tiles), axis=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _tile(kernel_at, parameters, x1, x2):
+    return kernel_at(parameters)(x1, x2)
+
+
+@partial(jax.jit, static_argnums=0)
+def _pullback(kernel_at, parameters, x1, x2, sensitivity):
+    return jax.vjp(lambda p: kernel_at(p)(x1, x2), parameters)[1](sensitivity)[0]
 
 
 def _padded(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m d"]:

@@ -73,20 +73,21 @@ class Objective:
     def __init__(self, space: SearchSpace, criterion: Criterion) -> None:
         self.space = space
         self._criterion = criterion
-        self._gram = DifferentiableGram(lambda coordinates: space.kernel(space.values(coordinates)))
+        self._gram = DifferentiableGram(space.family)
 
     def __call__(
         self, coordinates: Float[np.ndarray, " p"], x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"]
     ) -> tuple[float, Float[np.ndarray, " p"]]:
         """The criterion and its gradient in the coordinates; minus infinity and zeros where it does not exist."""
         noise = self.space.names.index("noise")
-        variance = float(self.space.values(coordinates)[noise])
+        values = self.space.values(coordinates)
         try:
-            evidence = self._criterion(self._gram.gram(coordinates, x), variance, y)
+            evidence = self._criterion(self._gram.gram(values, x), float(values[noise]), y)
         except NotPositiveDefiniteError:
             return -np.inf, np.zeros_like(coordinates)
-        gradient = self._gram.pullback(coordinates, x, evidence.gram)
-        gradient[noise] += evidence.noise * variance * self.space.parameters[noise].spread
+        slopes = self._gram.pullback(values, x, evidence.gram)
+        slopes[noise] += evidence.noise
+        gradient = slopes * values * self.space.spread
         if not (np.isfinite(evidence.value) and np.isfinite(gradient).all()):
             return -np.inf, np.zeros_like(coordinates)
         return evidence.value, gradient

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -90,7 +91,8 @@ class Candidate:
         return bool(np.allclose(self._values(2.0 * points), 2.0 * self._values(points), rtol=1e-12, atol=0.0))
 
     def _values(self, points: np.ndarray) -> np.ndarray:
-        with precision(np.float64):
+        # The numbers are needed while the network they belong to is being traced.
+        with precision(np.float64), jax.ensure_compile_time_eval():
             return np.asarray(self.activation(jnp.asarray(points)))
 
 
@@ -114,64 +116,106 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class SearchSpace:
-    """All networks of one candidate, as a function of a vector of positive numbers.
+class NetworkFamily:
+    """The kernels of one candidate as a function of a vector of positive numbers.
 
     The first hidden layer has its own `w_std` and `b_std` (they set the length scale), the deeper
     hidden layers share one pair, and the readout has its own (they set the output's scale). Positively
     homogeneous activations (ReLU and relatives) have redundant scales: multiplying a layer's `w_std`
     and `b_std` only multiplies what follows, so every hidden `w_std` is fixed at the critical
     `1/sqrt(E[phi(z)^2])`, where the variance neither grows nor shrinks with depth, and the biases
-    and the readout cover every kernel of such a network with common biases. Starts and bounds are in
-    units of the data's root mean squares, so rescaling inputs or targets rescales the search with them.
+    and the readout cover every kernel of such a network with common biases. Equal families share
+    compiled programs, so nothing of the data is part of one but its dimensions.
 
     Attributes:
         candidate: depth, activation, kernel and feature scales.
         features: input dimension.
         outputs: number of outputs of the network.
-        input_scale: root mean square of the inputs.
-        target_scale: root mean square of the targets.
         width: width of the hidden layers, which infinite networks do not feel.
     """
 
     candidate: Candidate
     features: int
     outputs: int
-    input_scale: float
-    target_scale: float
     width: int
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The parameters in the order of the vector; the noise variance comes right after the network's."""
+        free = () if self.candidate.homogeneous else ("w_std",)
+        places = ("input", "hidden")[: self.candidate.depth]
+        layers = [f"{place} {std}" for place in places for std in (*free, "b_std")]
+        scales = [f"scale {i}" for i in range(self.features if self.candidate.ard else 0)]
+        return (*layers, "readout w_std", "readout b_std", "noise", *scales)
+
+    def network(self, values: Float[Array, " p"]) -> nn.Serial:
+        """The network with the given parameters."""
+        value: dict[str, Any] = {name: values[i] for i, name in enumerate(self.names)}
+        critical = self.candidate.second_moment**-0.5
+        layers: list[Layer] = []
+        if self.candidate.ard:
+            layers.append(nn.Scale(values[len(self.names) - self.features :]))
+        for hidden in range(self.candidate.depth):
+            place = "hidden" if hidden else "input"
+            w_std = value.get(f"{place} w_std", critical)
+            layers += [nn.Dense(self.width, w_std, value[f"{place} b_std"]), self.candidate.activation]
+        return nn.Serial(*layers, nn.Dense(self.outputs, value["readout w_std"], value["readout b_std"]))
+
+    def __call__(self, values: Float[Array, " p"]) -> Kernel:
+        """The kernel with the given parameters."""
+        network = self.network(values)
+        return NNGP(network) if self.candidate.kernel == "nngp" else NTK(network)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Where the parameters of a family start and how far they go, in units of the data's root mean squares.
+
+    Rescaling inputs or targets therefore rescales the search with them. Search coordinates are the
+    parameters' logarithms, standardised by the centre and spread of the starts.
+
+    Attributes:
+        family: the kernels searched.
+        input_scale: root mean square of the inputs.
+        target_scale: root mean square of the targets.
+    """
+
+    family: NetworkFamily
+    input_scale: float
+    target_scale: float
+
+    @property
+    def candidate(self) -> Candidate:
+        """Depth, activation, kernel and feature scales."""
+        return self.family.candidate
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names, in order."""
+        return self.family.names
+
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        """The hyper-parameters in the order of the vector; the noise variance comes right after the network's."""
+        """The hyper-parameters in the order of the vector."""
         depth, fixed = self.candidate.depth, self.candidate.homogeneous
         critical = self.candidate.second_moment**-0.5
         target, unit = self.target_scale, self.input_scale
         # Pre-activations have the inputs' scale when homogeneous; otherwise they start at scale 1.
         inner = unit * critical if fixed else 1.0
-        rows: list[tuple[str, float, float, float, float]] = []
-        if depth >= 1:
-            if not fixed:
-                rows.append(("input w_std", 1.0 / unit, 0.7, 1e-2, 30.0))
-            rows.append(("input b_std", 0.3 * inner, 1.0, 1e-3, 30.0))
-        if depth >= 2:
-            if not fixed:
-                rows.append(("hidden w_std", critical, 0.5, 0.1, 10.0))
-            rows.append(("hidden b_std", 0.3 * inner, 1.0, 1e-3, 30.0))
-        features = unit if fixed or depth == 0 else critical**-1.0
+        features = unit if fixed or depth == 0 else 1.0 / critical
         # The tangent kernel sums about one term of the covariance's size over the depth + 1 layers.
         layers = depth + 1.0 if self.candidate.kernel == "ntk" else 1.0
-        rows.append(("readout w_std", target / features / math.sqrt(layers), 0.7, 1e-3, 1e2))
-        rows.append(("readout b_std", 0.1 * target, 1.0, 1e-2, 30.0))
-        rows.append(("noise", 0.1 * target**2, 1.5, 1e-5, 40.0))
-        if self.candidate.ard:
-            rows.extend((f"scale {i}", 1.0, 0.5, 1e-3, 30.0) for i in range(self.features))
+        known = {
+            "input w_std": (1.0 / unit, 0.7, 1e-2, 30.0),
+            "input b_std": (0.3 * inner, 1.0, 1e-3, 30.0),
+            "hidden w_std": (critical, 0.5, 0.1, 10.0),
+            "hidden b_std": (0.3 * inner, 1.0, 1e-3, 30.0),
+            "readout w_std": (target / features / math.sqrt(layers), 0.7, 1e-3, 1e2),
+            "readout b_std": (0.1 * target, 1.0, 1e-2, 30.0),
+            "noise": (0.1 * target**2, 1.5, 1e-5, 40.0),
+        }
+        rows = [(name, *known.get(name, (1.0, 0.5, 1e-3, 30.0))) for name in self.names]
         return tuple(Parameter(name, c, spread, c * low, c * high) for name, c, spread, low, high in rows)
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The parameters' names, in order."""
-        return tuple(parameter.name for parameter in self.parameters)
 
     @cached_property
     def bounds(self) -> list[tuple[float, float]]:
@@ -187,14 +231,13 @@ class SearchSpace:
         lower, upper = np.array(self.bounds).T
         return np.clip(np.where(scaled, 0.0, draw), lower, upper)
 
-    def values(self, coordinates: Float[Array, " p"]) -> Float[Array, " p"]:
-        """Positive parameters from search coordinates, which are standardised logarithms."""
-        library = np if isinstance(coordinates, np.ndarray) else jnp
-        return library.exp(self._centre + self._spread * coordinates)
+    def values(self, coordinates: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+        """Positive parameters from search coordinates."""
+        return np.exp(self._centre + self.spread * coordinates)
 
     def coordinates(self, values: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """The inverse of `values`."""
-        return (np.log(values) - self._centre) / self._spread
+        return (np.log(values) - self._centre) / self.spread
 
     def carried(self, other: "SearchSpace", coordinates: Float[np.ndarray, " q"]) -> Float[np.ndarray, " p"]:
         """The point of this space with the parameters of a point of `other`, feature scales at 1 if it has none."""
@@ -202,32 +245,11 @@ class SearchSpace:
         values = np.array([known.get(p.name, p.centre) for p in self.parameters])
         return np.clip(self.coordinates(values), *np.array(self.bounds).T)
 
-    def network(self, values: Float[Array, " p"]) -> nn.Serial:
-        """The network with the given parameters."""
-        value: dict[str, Any] = {name: values[i] for i, name in enumerate(self.names)}
-        critical = self.candidate.second_moment**-0.5
-        layers: list[Layer] = []
-        if self.candidate.ard:
-            layers.append(nn.Scale(values[len(self.names) - self.features :]))
-        for hidden in range(self.candidate.depth):
-            place = "hidden" if hidden else "input"
-            w_std = value.get(f"{place} w_std", critical)
-            layers += [nn.Dense(self.width, w_std, value[f"{place} b_std"]), self.candidate.activation]
-        return nn.Serial(*layers, nn.Dense(self.outputs, value["readout w_std"], value["readout b_std"]))
-
-    def kernel(self, values: Float[Array, " p"]) -> Kernel:
-        """The kernel with the given parameters."""
-        network = self.network(values)
-        return NNGP(network) if self.candidate.kernel == "nngp" else NTK(network)
-
-    def noise(self, values: Float[Array, " p"]) -> Any:
-        """The noise variance among the given parameters."""
-        return values[self.names.index("noise")]
-
     @cached_property
     def _centre(self) -> np.ndarray:
         return np.log([p.centre for p in self.parameters])
 
     @cached_property
-    def _spread(self) -> np.ndarray:
+    def spread(self) -> Float[np.ndarray, " p"]:
+        """`d log(parameter) / d coordinate`."""
         return np.array([p.spread for p in self.parameters])

@@ -16,7 +16,7 @@ from ntkit.errors import NotPositiveDefiniteError
 from ntkit.inference.evidence import CRITERIA
 from ntkit.inference.gaussian_process import GaussianProcess
 from ntkit.inference.search import Deadline, Ending, Objective, climb
-from ntkit.inference.search_space import Candidate, KernelName, SearchSpace, activation_named
+from ntkit.inference.search_space import Candidate, KernelName, NetworkFamily, SearchSpace, activation_named
 from ntkit.kernels.base import Kernel
 from ntkit.nn import Serial
 from ntkit.nn.activations.base import Activation
@@ -119,7 +119,7 @@ def select(
     """Choose network, kernel and noise by the marginal likelihood or by leave-one-out prediction.
 
     For every combination of depth, activation and kernel, the `w_std` and `b_std` of the layers (see
-    `SearchSpace` for which of them are shared), the noise variance and, with `ard`, one `Scale` per
+    `NetworkFamily` for which of them are shared), the noise variance and, with `ard`, one `Scale` per
     feature, climb the criterion by its exact gradient (L-BFGS-B on logarithms, within bounds):
 
     1. the race: every candidate, from `starts` points (the centre of its space, then random draws),
@@ -194,7 +194,8 @@ class _Search:
         self.advance: Callable[[str], None] = lambda _: None
 
     def space(self, candidate: Candidate) -> SearchSpace:
-        return SearchSpace(candidate, self.x.shape[1], self.y.shape[1], *self.scales, self.width)
+        family = NetworkFamily(candidate, self.x.shape[1], self.y.shape[1], self.width)
+        return SearchSpace(family, *self.scales)
 
     def objective(self, candidate: Candidate) -> Objective:
         """The candidate's objective, compiled once for the race and the final."""
@@ -235,9 +236,9 @@ class _Search:
         space = self.space(best.candidate)
         values = space.values(best.coordinates)
         return Selection(
-            kernel=space.kernel(values),
-            network=space.network(values),
-            noise=float(space.noise(values)),
+            kernel=space.family(values),
+            network=space.family.network(values),
+            noise=dict(best.parameters)["noise"],
             criterion=self.criterion,
             value=best.value,
             points=best.points,
