@@ -48,11 +48,10 @@ def prepare(frame: pl.DataFrame, target: str, test: pl.DataFrame | None, setting
     schema = infer_schema(
         frame, target, task=settings.task, categorical=settings.categorical, ignore=settings.ignore
     )
-    notes = [
-        f"Column '{name}' has one value only and is left out."
-        for name in schema.ignored
-        if name not in settings.ignore
-    ]
+    notes = []
+    constant = [f"'{name}'" for name in schema.ignored if name not in settings.ignore]
+    if constant:
+        notes.append(f"Left out because all rows have the same value: {', '.join(constant)}.")
     kept = _usable(frame, schema, settings, "The table", notes)
     train = frame[kept]
     if test is None:

@@ -37,7 +37,8 @@ def _curves(axes: Axes, curves: Mapping[str, Calibration]) -> None:
         sizes = (
             12.0 + 90.0 * curve.counts / curve.counts.max() if varying else np.full(len(curve.counts), 16.0)
         )
-        axes.plot(curve.nominal, curve.observed, color=colour, linewidth=1.4, alpha=0.8)
+        if not varying:  # bins of few rows jump, and a line through them would suggest more than they say
+            axes.plot(curve.nominal, curve.observed, color=colour, linewidth=1.4, alpha=0.8)
         axes.scatter(curve.nominal, curve.observed, s=sizes, color=colour, marker=mark, alpha=0.8, label=name)
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.04)
