@@ -5,6 +5,7 @@ context, so that float64 stays float64 whatever the user's JAX configuration.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -33,7 +34,7 @@ def is_numpy(*arrays: Array | None) -> bool:
 
 def precision(dtype: Any):
     """A local context in which JAX keeps `dtype`: 64-bit for float64, the user's setting otherwise."""
-    return jax.enable_x64(True) if np.dtype(dtype) == np.float64 else jax.enable_x64(jax.config.jax_enable_x64)
+    return jax.enable_x64(True) if np.dtype(dtype) == np.float64 else nullcontext()
 
 
 def evaluate(function: Callable[..., Any], *arrays: Array) -> Any:
@@ -45,7 +46,7 @@ def evaluate(function: Callable[..., Any], *arrays: Array) -> Any:
         return jax.tree_util.tree_map(np.array, result)
 
 
-def as_points(who: str, x: Array, name: str = "x") -> Array:
+def as_points(who: str, x: Any, name: str = "x") -> Array:
     """Check a set of inputs, shape (n, d): floating, two-dimensional, not empty, finite.
 
     NumPy integers and booleans become float64. Values traced by JAX cannot be checked for finiteness.
@@ -82,7 +83,7 @@ def check_finite(who: str, x: Array, name: str) -> None:
         )
 
 
-def as_point_pair(who: str, x1: Array, x2: Array | None) -> tuple[Array, Array | None]:
+def as_point_pair(who: str, x1: Any, x2: Any) -> tuple[Array, Array | None]:
     """Check two sets of inputs against each other: same features, same dtype, same array library."""
     x1 = as_points(who, x1, "x1")
     if x2 is None:
@@ -97,7 +98,7 @@ def as_point_pair(who: str, x1: Array, x2: Array | None) -> tuple[Array, Array |
     return x1, x2
 
 
-def as_targets(who: str, y: Array, points: int) -> Array:
+def as_targets(who: str, y: Any, points: int) -> Array:
     """Check targets, shape (points, outputs), finite and floating.
 
     Raises:
