@@ -290,3 +290,46 @@ def test_the_program_runs_as_its_own_process(fitted, tmp_path):
     assert result.stdout == ""
     assert result.stderr.startswith("ntkit: read_table needs an existing file")
     assert "Traceback" not in result.stderr
+
+
+def test_the_demo_runs_the_main_job_on_every_bundled_table_and_can_be_repeated(
+    tmp_path, monkeypatch, regression_table, quick_settings
+):
+    from dataclasses import replace
+
+    import ntkit.analysis
+    import ntkit.cli.bundled
+
+    fit_table, seen = ntkit.analysis.fit_table, []
+
+    def quick(frame, target, *, settings, progress):
+        seen.append(settings.time_limit)
+        return fit_table(frame, target, settings=replace(quick_settings, baselines=False, networks=0))
+
+    monkeypatch.setattr("ntkit.analysis.fit_table", quick)
+    monkeypatch.setattr(
+        "ntkit.cli.bundled.bundled_tables", lambda rows, seed: {"small": (regression_table, "y")}
+    )
+    for _ in range(2):
+        output = run("demo", "--out", tmp_path, "--time-limit", "7")
+        assert f"Report: {tmp_path}/small/report.html" in output
+    assert seen == [7.0, 7.0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small", "small.csv"]
+
+
+def test_the_demo_does_not_touch_a_file_of_the_user(tmp_path):
+    (tmp_path / "digits.csv").write_text("mine")
+    assert "exists" in run("demo", "--out", tmp_path, code=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.csv"]
+    assert (tmp_path / "digits.csv").read_text() == "mine"
+
+
+def test_bundled_tables_are_what_a_user_would_have():
+    from ntkit.cli.bundled import bundled_tables
+    from ntkit.tables.schema import infer_schema
+
+    tables = bundled_tables(100, 0)
+    tasks = {name: infer_schema(frame, target).target.task for name, (frame, target) in tables.items()}
+    assert tasks == {"diabetes": "regression", "digits": "classification"}
+    assert tables["digits"][0].height == 100
+    assert tables["diabetes"][0]["age"].max() > 50

@@ -26,12 +26,14 @@ def demo(
     from ntkit.cli.bundled import bundled_tables
     from ntkit.cli.output import write_analysis
     from ntkit.cli.terminal import show_scores, stages
-    from ntkit.tables.files import check_folder_is_free
+    from ntkit.tables.files import OUTPUT_MARK, check_file_is_free, check_folder_is_free
     from ntkit.tables.read import write_table
 
     tables = bundled_tables(DIGITS_ROWS, seed)
     for name in tables:
         check_folder_is_free(out / name, overwrite=True)
+        # The table may be replaced where an earlier demo wrote it, not where the user keeps one of that name.
+        check_file_is_free(out / f"{name}.csv", overwrite=(out / name / OUTPUT_MARK).is_file())
     reports = []
     for name, (frame, target) in tables.items():
         write_table(frame, out / f"{name}.csv")
