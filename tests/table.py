@@ -56,5 +56,9 @@ def one_hidden_layer(activation):
 def two_hidden_layers(activation):
     """A network of two hidden layers that bends at both."""
     return nn.Serial(
-        nn.Dense(64, w_std=1.2, b_std=0.3), activation, nn.Dense(64, w_std=1.1, b_std=0.1), activation, nn.Dense(1)
+        nn.Dense(64, w_std=1.2, b_std=0.3),
+        activation,
+        nn.Dense(64, w_std=1.1, b_std=0.1),
+        activation,
+        nn.Dense(1),
     )

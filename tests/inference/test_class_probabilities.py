@@ -23,7 +23,8 @@ def test_two_classes_follow_the_closed_form():
     np.testing.assert_allclose(probabilities[:, 1], 1.0 - exact, atol=2e-14, rtol=0)
 
 
-def test_several_classes_agree_with_adaptive_quadrature(rng=np.random.default_rng(0)):
+def test_several_classes_agree_with_adaptive_quadrature():
+    rng = np.random.default_rng(0)
     mean = rng.normal(size=(5, 7)) * 2.0
     std = np.array([0.1, 0.5, 1.0, 2.0, 10.0])
     probabilities = class_probabilities(mean, std)
@@ -39,7 +40,8 @@ def test_several_classes_agree_with_adaptive_quadrature(rng=np.random.default_rn
             assert probabilities[row, c] == pytest.approx(reference, abs=1e-12)
 
 
-def test_simulated_scores_win_as_often_as_stated(rng=np.random.default_rng(1)):
+def test_simulated_scores_win_as_often_as_stated():
+    rng = np.random.default_rng(1)
     draws = 200_000
     mean, std = np.array([[0.3, 0.0, -0.5, 1.0]]), np.array([0.8])
     winners = (mean + std[:, None] * rng.normal(size=(draws, 4))).argmax(axis=1)

@@ -56,7 +56,9 @@ def test_gradients_are_finite_at_duplicates_and_zero_inputs(activation):
             assert np.isfinite(leaf).all()
 
 
-@pytest.mark.parametrize("activation", (nn.Relu(), nn.Erf(1.1, 0.8, 0.1), nn.Rbf(0.4), nn.Tanh(degree=32)), ids=repr)
+@pytest.mark.parametrize(
+    "activation", (nn.Relu(), nn.Erf(1.1, 0.8, 0.1), nn.Rbf(0.4), nn.Tanh(degree=32)), ids=repr
+)
 def test_gradients_are_those_of_finite_differences(activation):
     """Central differences at step 1e-5 have an error of 1e-10 relative to the third derivative, a few units here."""
     network = two_hidden_layers(activation)
@@ -71,13 +73,17 @@ def test_gradients_are_those_of_finite_differences(activation):
         gradient = jax.grad(value, argnums=(0, 1))(network, jnp.asarray(x))
         leaves, structure = jax.tree_util.tree_flatten((network, jnp.asarray(x)))
         for position, slope in enumerate(jax.tree_util.tree_leaves(gradient)):
-            direction = jnp.asarray(np.random.default_rng(position).standard_normal(np.shape(leaves[position])))
+            direction = jnp.asarray(
+                np.random.default_rng(position).standard_normal(np.shape(leaves[position]))
+            )
             ends = []
             for step in (1e-5, -1e-5):
                 moved = list(leaves)
                 moved[position] = leaves[position] + step * direction
                 ends.append(value(*jax.tree_util.tree_unflatten(structure, moved)))
-            np.testing.assert_allclose((slope * direction).sum(), (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-8)
+            np.testing.assert_allclose(
+                (slope * direction).sum(), (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-8
+            )
 
 
 @pytest.mark.parametrize("activation", SOME, ids=named(SOME))
@@ -91,7 +97,9 @@ def test_tiles_of_any_size_give_the_same_matrix(activation, dtype):
         for part, full in zip(reference.concrete(network, x, None, ntk=True, tile=tile), whole, strict=True):
             np.testing.assert_allclose(part, full, rtol=rounding, atol=rounding * np.abs(full).max())
     block = reference.concrete(network, x[:7], x[3:], ntk=True, tile=5)
-    np.testing.assert_allclose(block.ntk, whole.ntk[:7, 3:], rtol=rounding, atol=rounding * np.abs(whole.ntk).max())
+    np.testing.assert_allclose(
+        block.ntk, whole.ntk[:7, 3:], rtol=rounding, atol=rounding * np.abs(whole.ntk).max()
+    )
 
 
 @pytest.mark.parametrize("activation", SOME, ids=named(SOME))
@@ -130,7 +138,9 @@ def test_jumps_give_an_nngp_but_no_ntk(activation):
 
 
 def test_overflow_is_an_error_that_names_the_point_and_the_remedy():
-    network = nn.Serial(*[layer for _ in range(6) for layer in (nn.Dense(1, w_std=1e4), nn.Relu())], nn.Dense(1))
+    network = nn.Serial(
+        *[layer for _ in range(6) for layer in (nn.Dense(1, w_std=1e4), nn.Relu())], nn.Dense(1)
+    )
     with pytest.raises(KernelOverflowError, match=r"point \d+ .*float64"):
         NTK(network)(inputs().astype(np.float32))
     assert np.isfinite(NTK(network)(inputs())).all()
@@ -139,7 +149,9 @@ def test_overflow_is_an_error_that_names_the_point_and_the_remedy():
 def test_depth_fifty_keeps_its_diagonal():
     """The recursion by hand on the diagonal: q' = w^2 q / 2 + b^2, theta' = q' + w^2 theta / 2."""
     x = inputs()
-    network = nn.Serial(*[layer for _ in range(50) for layer in (nn.Dense(1, 1.4, 0.1), nn.Relu())], nn.Dense(1))
+    network = nn.Serial(
+        *[layer for _ in range(50) for layer in (nn.Dense(1, 1.4, 0.1), nn.Relu())], nn.Dense(1)
+    )
     var, ntk = (x * x).sum(axis=1) / x.shape[1], 0.0
     for layer in range(51):
         w2, b2 = (1.96, 0.01) if layer < 50 else (1.0, 0.0)

@@ -41,7 +41,9 @@ def test_numbers_are_leaves_and_widths_structure():
 @pytest.mark.parametrize("parametrization", ["ntk", "standard"])
 def test_both_parametrisations_are_the_same_function_at_initialisation(parametrization):
     """The sample variance of one output over 4,000 networks is the NNGP diagonal to 5 standard errors."""
-    network = nn.Serial(nn.Dense(64, 1.3, 0.5, parametrization), nn.Relu(), nn.Dense(1, 1.1, 0.2, parametrization))
+    network = nn.Serial(
+        nn.Dense(64, 1.3, 0.5, parametrization), nn.Relu(), nn.Dense(1, 1.1, 0.2, parametrization)
+    )
     x = np.array([[0.5, -1.0, 2.0]], dtype=np.float32)
 
     def output(key):

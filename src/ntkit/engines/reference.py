@@ -129,7 +129,9 @@ def _bucket(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
-def _padded(cov: np.ndarray, defect: np.ndarray, var1: np.ndarray, var2: np.ndarray) -> tuple[np.ndarray, ...]:
+def _padded(
+    cov: np.ndarray, defect: np.ndarray, var1: np.ndarray, var2: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """A tile enlarged to bucket sizes with inputs that are zero."""
     down, across = _bucket(len(var1)) - len(var1), _bucket(len(var2)) - len(var2)
     if not (down or across):

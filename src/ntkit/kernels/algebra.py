@@ -18,7 +18,9 @@ class Sum(Kernel):
     left: Kernel
     right: Kernel
 
-    def __call__(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Float[Array, "n1 n2"]:
+    def __call__(
+        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+    ) -> Float[Array, "n1 n2"]:
         return self.left(x1, x2) + self.right(x1, x2)
 
     def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
@@ -33,7 +35,9 @@ class Product(Kernel):
     left: Kernel
     right: Kernel
 
-    def __call__(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Float[Array, "n1 n2"]:
+    def __call__(
+        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+    ) -> Float[Array, "n1 n2"]:
         return self.left(x1, x2) * self.right(x1, x2)
 
     def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
@@ -55,7 +59,9 @@ class Scaled(Kernel):
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", as_leaf("A multiple of a kernel", "the factor", self.factor, 0.0))
 
-    def __call__(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Float[Array, "n1 n2"]:
+    def __call__(
+        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+    ) -> Float[Array, "n1 n2"]:
         return self.factor * self.kernel(x1, x2)
 
     def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:

@@ -20,7 +20,9 @@ class Kernel(Value, ABC):
     """
 
     @abstractmethod
-    def __call__(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Float[Array, "n1 n2"]:
+    def __call__(
+        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+    ) -> Float[Array, "n1 n2"]:
         """The Gram matrix `k(x1_i, x2_j)`; `x2=None` means `x1` against itself, symmetric, exact diagonal."""
 
     @abstractmethod

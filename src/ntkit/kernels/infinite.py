@@ -33,7 +33,9 @@ class NNGP(Kernel):
 
     network: Layer
 
-    def __call__(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Float[Array, "n1 n2"]:
+    def __call__(
+        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+    ) -> Float[Array, "n1 n2"]:
         return nngp_and_ntk(self.network, x1, x2, ntk=False).nngp  # type: ignore[return-value]
 
     def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
@@ -62,7 +64,9 @@ class NTK(Kernel):
 
     network: Layer
 
-    def __call__(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Float[Array, "n1 n2"]:
+    def __call__(
+        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+    ) -> Float[Array, "n1 n2"]:
         return nngp_and_ntk(self.network, x1, x2).ntk  # type: ignore[return-value]
 
     def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:

@@ -38,7 +38,9 @@ class RBF(Kernel):
         object.__setattr__(self, "length_scale", scale)
         object.__setattr__(self, "variance", as_leaf("RBF", "variance", self.variance, 0.0))
 
-    def __call__(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Float[Array, "n1 n2"]:
+    def __call__(
+        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+    ) -> Float[Array, "n1 n2"]:
         x1, x2 = as_point_pair("RBF", x1, x2)
 
         def gram(a, b):

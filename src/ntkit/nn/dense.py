@@ -45,7 +45,9 @@ class Dense(Layer):
         if self.width < 1:
             raise ValueError(f"Dense needs a width of at least 1, got {self.width}.")
         if self.parametrization not in ("ntk", "standard"):
-            raise ValueError(f'Dense needs parametrization "ntk" or "standard", got {self.parametrization!r}.')
+            raise ValueError(
+                f'Dense needs parametrization "ntk" or "standard", got {self.parametrization!r}.'
+            )
         object.__setattr__(self, "w_std", as_leaf("Dense", "w_std", self.w_std, 0.0))
         object.__setattr__(self, "b_std", as_leaf("Dense", "b_std", self.b_std, 0.0))
 

@@ -33,7 +33,9 @@ class Serial(Layer):
             raise ValueError("Serial needs at least one layer, got none.")
         for position, layer in enumerate(flat[1:], start=1):
             if isinstance(layer, Scale) and not isinstance(flat[position - 1], Scale):
-                raise ValueError(f"Scale needs to stand first, on the inputs, got position {position}. Move it.")
+                raise ValueError(
+                    f"Scale needs to stand first, on the inputs, got position {position}. Move it."
+                )
         object.__setattr__(self, "layers", tuple(flat))
 
     def __setattr__(self, name: str, value: Any) -> None:

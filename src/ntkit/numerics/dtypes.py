@@ -55,7 +55,9 @@ def as_points(who: str, x: Any, name: str = "x") -> Array:
         ValueError: naming `who`, the argument and the remedy.
     """
     if not isinstance(x, jax.Array | np.ndarray):
-        raise ValueError(f"{who} needs {name} as an array, got {type(x).__name__}. Use numpy.asarray({name}).")
+        raise ValueError(
+            f"{who} needs {name} as an array, got {type(x).__name__}. Use numpy.asarray({name})."
+        )
     if x.ndim != 2:
         raise ValueError(
             f"{who} needs {name} of shape (points, features), got shape {x.shape}. Use {name}.reshape(len({name}), -1)."
@@ -65,7 +67,9 @@ def as_points(who: str, x: Any, name: str = "x") -> Array:
     if isinstance(x, np.ndarray) and x.dtype.kind in "iub":
         x = x.astype(np.float64)
     if x.dtype not in (np.float32, np.float64):
-        raise ValueError(f"{who} needs {name} in float32 or float64, got {x.dtype}. Use {name}.astype('float64').")
+        raise ValueError(
+            f"{who} needs {name} in float32 or float64, got {x.dtype}. Use {name}.astype('float64')."
+        )
     check_finite(who, x, name)
     return x
 
@@ -94,7 +98,9 @@ def as_point_pair(who: str, x1: Any, x2: Any) -> tuple[Array, Array | None]:
             f"{who} needs x1 and x2 with equally many features, got {x1.shape[1]} and {x2.shape[1]}."
         )
     if x1.dtype != x2.dtype:
-        raise ValueError(f"{who} needs x1 and x2 of one dtype, got {x1.dtype} and {x2.dtype}. Convert one with astype.")
+        raise ValueError(
+            f"{who} needs x1 and x2 of one dtype, got {x1.dtype} and {x2.dtype}. Convert one with astype."
+        )
     return x1, x2
 
 
@@ -106,7 +112,9 @@ def as_targets(who: str, y: Any, points: int) -> Array:
     """
     if not isinstance(y, jax.Array | np.ndarray) or y.ndim != 2:
         shape = getattr(y, "shape", type(y).__name__)
-        raise ValueError(f"{who} needs y of shape (points, outputs), got {shape}. A vector y goes in as y[:, None].")
+        raise ValueError(
+            f"{who} needs y of shape (points, outputs), got {shape}. A vector y goes in as y[:, None]."
+        )
     if y.shape[0] != points or y.shape[1] == 0:
         raise ValueError(f"{who} needs one row of y per point: x has {points}, y has shape {y.shape}.")
     if isinstance(y, np.ndarray) and y.dtype.kind in "iub":

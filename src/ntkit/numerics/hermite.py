@@ -34,7 +34,13 @@ def nodes(panels: int = 16, order: int = 32) -> tuple[np.ndarray, np.ndarray]:
     half = np.diff(edges)[:, None] / 2.0
     t = ((edges[:-1] + edges[1:])[:, None] / 2.0 + half * legendre_nodes).ravel()
     z = crowding * np.sinh(t)
-    weight = (half * legendre_weights).ravel() * crowding * np.cosh(t) * np.exp(-(z**2) / 2.0) / np.sqrt(2.0 * np.pi)
+    weight = (
+        (half * legendre_weights).ravel()
+        * crowding
+        * np.cosh(t)
+        * np.exp(-(z**2) / 2.0)
+        / np.sqrt(2.0 * np.pi)
+    )
     return np.concatenate([-z[::-1], z]), np.concatenate([weight[::-1], weight])
 
 
@@ -93,7 +99,9 @@ def mehler(left: jax.Array, right: jax.Array, correlation: jax.Array) -> jax.Arr
     blocks = (degree + padding) // TERMS_PER_BLOCK
 
     def in_blocks(rows: jax.Array) -> jax.Array:
-        padded = jnp.concatenate([rows, jnp.zeros((padding, *rows.shape[1:]), rows.dtype)]) if padding else rows
+        padded = (
+            jnp.concatenate([rows, jnp.zeros((padding, *rows.shape[1:]), rows.dtype)]) if padding else rows
+        )
         return padded.reshape(blocks, TERMS_PER_BLOCK, *rows.shape[1:])
 
     @jax.checkpoint
@@ -102,5 +110,7 @@ def mehler(left: jax.Array, right: jax.Array, correlation: jax.Array) -> jax.Arr
             total = total * correlation + block[0][n] * block[1][n]
         return total, None
 
-    total, _ = jax.lax.scan(step, jnp.zeros_like(correlation), (in_blocks(left), in_blocks(right)), reverse=True)
+    total, _ = jax.lax.scan(
+        step, jnp.zeros_like(correlation), (in_blocks(left), in_blocks(right)), reverse=True
+    )
     return total

@@ -24,7 +24,9 @@ def pytree(*static: str) -> Callable[[type[T]], type[T]]:
             return tuple(getattr(value, name) for name in static)
 
         def flatten_with_keys(value: Any) -> tuple:
-            return tuple((jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves), structure(value)
+            return tuple(
+                (jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves
+            ), structure(value)
 
         def flatten(value: Any) -> tuple:
             return tuple(getattr(value, name) for name in leaves), structure(value)

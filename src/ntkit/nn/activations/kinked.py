@@ -175,7 +175,9 @@ class HardTanh(Activation):
         independent = jax.scipy.special.erf(root1 / 2.0**0.5) * jax.scipy.special.erf(root2 / 2.0**0.5)
 
         @jax.checkpoint
-        def step(sums: tuple[jax.Array, jax.Array], node: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+        def step(
+            sums: tuple[jax.Array, jax.Array], node: jax.Array
+        ) -> tuple[tuple[jax.Array, jax.Array], None]:
             position, weight = node
             theta = jnp.exp(lowest + span * position)
             common = jnp.exp(-apart / jnp.square(jnp.sin(theta)))

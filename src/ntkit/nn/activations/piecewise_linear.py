@@ -87,7 +87,9 @@ class LeakyRelu(_TwoSlopes):
     negative_slope: Any = 0.01
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negative_slope", as_leaf("LeakyRelu", "negative_slope", self.negative_slope))
+        object.__setattr__(
+            self, "negative_slope", as_leaf("LeakyRelu", "negative_slope", self.negative_slope)
+        )
 
     def _slopes(self) -> tuple[Any, Any]:
         return self.negative_slope, 1.0

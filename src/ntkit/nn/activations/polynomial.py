@@ -84,7 +84,9 @@ class Polynomial(_PolynomialActivation):
     def __post_init__(self) -> None:
         if len(self.coefficients) == 0:
             raise ValueError("Polynomial needs at least one coefficient, got none.")
-        leaves = tuple(as_leaf("Polynomial", f"coefficients[{i}]", c) for i, c in enumerate(self.coefficients))
+        leaves = tuple(
+            as_leaf("Polynomial", f"coefficients[{i}]", c) for i, c in enumerate(self.coefficients)
+        )
         object.__setattr__(self, "coefficients", leaves)
 
     def _coefficients(self) -> tuple[Any, ...]:

@@ -61,7 +61,11 @@ def _arc_cosine(degree: int, pair: GaussianPair) -> jax.Array:
     """`E[max(u, 0)^n max(v, 0)^n]`, the step's dual for n = 0."""
     rho, theta = pair.correlation, angle(pair.defect)
     smooth = (jnp.pi - theta) * _evaluate(_moment(degree), rho)
-    return pair.scale**degree * (smooth + sine(pair.defect) * _evaluate(_remainder(degree), rho)) / (2.0 * jnp.pi)
+    return (
+        pair.scale**degree
+        * (smooth + sine(pair.defect) * _evaluate(_remainder(degree), rho))
+        / (2.0 * jnp.pi)
+    )
 
 
 @pytree("degree")
