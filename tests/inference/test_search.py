@@ -32,7 +32,9 @@ def _objective(activation, depth, kernel, criterion="log_marginal_likelihood", a
         (Erf(), 2, "nngp", "leave_one_out", False),
     ],
 )
-def test_the_objective_is_the_criterion_with_its_exact_gradient(activation, depth, kernel, criterion, ard):
+def test_the_objective_is_criterion_and_prior_with_their_exact_gradient(
+    activation, depth, kernel, criterion, ard
+):
     x, y = _data()
     objective = _objective(activation, depth, kernel, criterion, ard)
     space = objective.space
@@ -46,7 +48,7 @@ def test_the_objective_is_the_criterion_with_its_exact_gradient(activation, dept
     else:
         expected = float(np.sum(posterior.leave_one_out().log_density))
     # The condition number is at most a few thousand, so both ways agree to 1e4 eps n.
-    assert value == pytest.approx(expected, rel=1e-10)
+    assert value == pytest.approx(expected - 0.5 * np.sum(point**2), rel=1e-10)
     h = 1e-5
     for i, step in enumerate(np.eye(len(point)) * h):
         slope = (objective(point + step, x, y)[0] - objective(point - step, x, y)[0]) / (2.0 * h)

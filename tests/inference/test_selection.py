@@ -44,11 +44,13 @@ def test_every_climb_ends_above_its_start_and_the_best_is_chosen(wave):
     assert selection.ending == "finished"
     assert len(selection.history) == 2 * 2 + 2
     for trial in selection.history:
-        assert trial.value >= trial.start_value
+        assert trial.score >= trial.start_score
+        assert trial.score == pytest.approx(trial.value - 0.5 * np.sum(trial.coordinates**2), rel=1e-12)
         assert dict(trial.parameters)["noise"] > 0.0
     final = [trial for trial in selection.history if trial.candidate.ard]
-    assert selection.value == max(trial.value for trial in final)
-    assert selection.value > max(trial.value for trial in selection.history if not trial.candidate.ard)
+    best = max(final, key=lambda trial: trial.score)
+    assert (selection.value, selection.candidate) == (best.value, best.candidate)
+    assert best.score > max(trial.score for trial in selection.history if not trial.candidate.ard)
 
 
 def test_feature_scales_mark_the_irrelevant_feature(wave):
@@ -119,7 +121,7 @@ def test_when_time_is_up_the_best_so_far_is_returned():
     assert selection.ending == "time limit"
     # This clock advances with every reading, and it is read before every evaluation.
     assert sum(trial.evaluations for trial in selection.history) <= 31
-    assert selection.value == max(trial.value for trial in selection.history)
+    assert selection.value == max(selection.history, key=lambda trial: trial.score).value
 
 
 def test_an_interrupt_returns_the_best_so_far():

@@ -49,8 +49,8 @@ class Climb:
 
     Attributes:
         coordinates: the best point, in search coordinates.
-        value: the criterion there; minus infinity when no point had one.
-        start_value: the criterion at the start; minus infinity when it had none.
+        value: the objective there; minus infinity when no point had one.
+        start_value: the objective at the start; minus infinity when it had none.
         evaluations: how often the criterion was evaluated.
         ending: why the climb ended.
     """
@@ -63,7 +63,7 @@ class Climb:
 
 
 class Objective:
-    """A criterion and its gradient as functions of search coordinates, in float64 whatever JAX's setting.
+    """A criterion plus the log prior, and the gradient, as functions of search coordinates; always in float64.
 
     Args:
         space: the networks searched.
@@ -78,7 +78,7 @@ class Objective:
     def __call__(
         self, coordinates: Float[np.ndarray, " p"], x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"]
     ) -> tuple[float, Float[np.ndarray, " p"]]:
-        """The criterion and its gradient in the coordinates; minus infinity and zeros where it does not exist."""
+        """The sum and its gradient in the coordinates; minus infinity and zeros where the criterion does not exist."""
         noise = self.space.names.index("noise")
         values = self.space.values(coordinates)
         try:
@@ -87,10 +87,10 @@ class Objective:
             return -np.inf, np.zeros_like(coordinates)
         slopes = self._gram.pullback(values, x, evidence.gram)
         slopes[noise] += evidence.noise
-        gradient = slopes * values * self.space.spread
+        gradient = slopes * values * self.space.spread - coordinates
         if not (np.isfinite(evidence.value) and np.isfinite(gradient).all()):
             return -np.inf, np.zeros_like(coordinates)
-        return evidence.value, gradient
+        return evidence.value + self.space.log_prior(coordinates), gradient
 
 
 class _Stop(Exception):
@@ -109,7 +109,7 @@ def climb(
     iterations: int,
     deadline: Deadline,
 ) -> Climb:
-    """Maximise a criterion from one start by L-BFGS-B within the space's bounds (Byrd et al. 1995).
+    """Maximise an objective from one start by L-BFGS-B within the space's bounds (Byrd et al. 1995).
 
     The deadline is checked before every evaluation but the first, so it is overrun by one evaluation
     at most. An interrupt (Ctrl-C) ends the climb like a deadline. Where the criterion does not exist

@@ -98,12 +98,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One positive hyper-parameter, searched in its logarithm, with the log-normal its starts are drawn from.
+    """One positive hyper-parameter, searched in its logarithm, with its log-normal prior.
 
     Attributes:
         name: what it is.
-        centre: median of the starts.
-        spread: standard deviation of the logarithm of the starts.
+        centre: median of the prior.
+        spread: standard deviation of the logarithm under the prior.
         lower: smallest value tried.
         upper: largest value tried.
     """
@@ -169,10 +169,11 @@ class NetworkFamily:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Where the parameters of a family start and how far they go, in units of the data's root mean squares.
+    """Weak priors and bounds for the parameters of a family, in units of the data's root mean squares.
 
     Rescaling inputs or targets therefore rescales the search with them. Search coordinates are the
-    parameters' logarithms, standardised by the centre and spread of the starts.
+    parameters' logarithms, standardised: under the prior they are independent standard normals. The
+    prior decides where the data do not, e.g. between the many `w_std` at which a network is nearly linear.
 
     Attributes:
         family: the kernels searched.
@@ -214,7 +215,7 @@ class SearchSpace:
             "readout b_std": (0.1 * target, 1.0, 1e-2, 30.0),
             "noise": (0.1 * target**2, 1.5, 1e-5, 40.0),
         }
-        rows = [(name, *known.get(name, (1.0, 0.5, 1e-3, 30.0))) for name in self.names]
+        rows = [(name, *known.get(name, (1.0, 1.0, 1e-3, 30.0))) for name in self.names]
         return tuple(Parameter(name, c, spread, c * low, c * high) for name, c, spread, low, high in rows)
 
     @cached_property
@@ -230,6 +231,10 @@ class SearchSpace:
         scaled = [name.startswith("scale") for name in self.names]
         lower, upper = np.array(self.bounds).T
         return np.clip(np.where(scaled, 0.0, draw), lower, upper)
+
+    def log_prior(self, coordinates: Float[np.ndarray, " p"]) -> float:
+        """Log density of the prior, up to a constant: `-1/2 |coordinates|^2`."""
+        return -0.5 * float(coordinates @ coordinates)
 
     def values(self, coordinates: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """Positive parameters from search coordinates."""

@@ -48,7 +48,8 @@ class Trial:
         start: number of the start, 0 for the centre of the search space.
         points: number of points on which the criterion was evaluated.
         value: the criterion at the best point, in nats, summed over points and outputs.
-        start_value: the criterion at the start.
+        score: the same plus the log prior of the parameters, which is what was climbed.
+        start_score: the score at the start.
         evaluations: how often the criterion was evaluated.
         ending: why the climb ended.
         parameters: name and value of every varied hyper-parameter at the best point.
@@ -59,7 +60,8 @@ class Trial:
     start: int
     points: int
     value: float
-    start_value: float
+    score: float
+    start_score: float
     evaluations: int
     ending: Ending
     parameters: tuple[tuple[str, float], ...]
@@ -120,7 +122,9 @@ def select(
 
     For every combination of depth, activation and kernel, the `w_std` and `b_std` of the layers (see
     `NetworkFamily` for which of them are shared), the noise variance and, with `ard`, one `Scale` per
-    feature, climb the criterion by its exact gradient (L-BFGS-B on logarithms, within bounds):
+    feature, climb the criterion by its exact gradient (L-BFGS-B on logarithms, within bounds). Weak
+    log-normal priors (see `SearchSpace`), a few nats in all, are part of what is climbed and compared:
+    without them, small data draw the maximum into corners of needlessly rough or nearly singular kernels.
 
     1. the race: every candidate, from `starts` points (the centre of its space, then random draws),
        a few iterations each, on at most 256 points, without feature scales;
@@ -214,7 +218,7 @@ class _Search:
 
     def final(self, finalists: int, subset: np.ndarray, ard: bool) -> None:
         best = {trial.candidate: trial for trial in reversed(self._ranking())}
-        ranking = sorted(best.values(), key=lambda trial: -trial.value)[:finalists]
+        ranking = sorted(best.values(), key=lambda trial: -trial.score)[:finalists]
         for place, trial in enumerate(ranking):
             objective = self.objective(replace(trial.candidate, ard=ard))
             point = objective.space.carried(self.space(trial.candidate), trial.coordinates)
@@ -250,7 +254,7 @@ class _Search:
 
     def _ranking(self) -> list[Trial]:
         """The climbs that found a value, best first."""
-        return sorted((t for t in self.trials if math.isfinite(t.value)), key=lambda t: -t.value)
+        return sorted((t for t in self.trials if math.isfinite(t.score)), key=lambda t: -t.score)
 
     def _climb(
         self,
@@ -283,8 +287,9 @@ class _Search:
                 candidate=space.candidate,
                 start=start,
                 points=len(subset),
-                value=outcome.value,
-                start_value=outcome.start_value,
+                value=outcome.value - space.log_prior(outcome.coordinates),
+                score=outcome.value,
+                start_score=outcome.start_value,
                 evaluations=outcome.evaluations,
                 ending=outcome.ending,
                 parameters=tuple(parameters),
