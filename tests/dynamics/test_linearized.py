@@ -18,7 +18,8 @@ WEIGHTS = {"sum": 1.0, "mean": 1 / 10, "mean_points": 1 / 5}
 
 def network(params, x):
     hidden = jnp.tanh(jnp.matmul(x, params["w"], precision="highest"))
-    return jnp.matmul(hidden, params["v"], precision="highest")
+    # Gated by inputs, without which the blocks J(x) J(x')ᵀ would happen to be symmetric.
+    return (2 + x[:, :2]) * jnp.matmul(hidden, params["v"], precision="highest")
 
 
 def draw(width=8, seed=1):
