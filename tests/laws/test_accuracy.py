@@ -65,8 +65,9 @@ def check_closed_duals(row, dtype, count, seed, bands=tuple(strategies.BANDS)):
         assert_within(errors.ntk, np.array(limits), pairs)
 
 
-@pytest.mark.parametrize("row", EXPANDED, ids=labels(EXPANDED))
-def test_expansions_err_by_no_more_than_they_report(row):
+@pytest.mark.parametrize("name", ["Tanh", "Silu", "Selu", "Elementwise"])
+def test_expansions_err_by_no_more_than_they_report(name):
+    row = ROW[name]
     pairs = [
         strategies.covariance("1e-3..1e-2", 0.5, 0.2),
         strategies.covariance("pi-(1e-9..1e-3)", 0.5, -1.0, 0.25),
@@ -149,7 +150,7 @@ def check_network(layers, dtype, count):
     assert_within(errors.ntk, limits, bands)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(strategies.inputs())
 def test_a_relu_network_is_accurate_symmetric_and_positive_at_any_inputs(x):
     layers = deep("Relu", 2, 1.375, 0.125)
