@@ -3,11 +3,18 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from ntkit.nn.base import Layer, propagate_compiled
 from ntkit.nn.scale import Scale
 from ntkit.nn.state import KernelState
+
+MAX_PERIOD = 4
+"""The longest block of layers whose repetition is looked for."""
+
+MIN_REPEATS = 5
+"""From how many equal blocks on a network is compiled as a loop: unrolled, compilation grows quadratically."""
 
 
 class Serial(Layer):
@@ -67,8 +74,17 @@ class Serial(Layer):
         return x
 
     def propagate(self, state: KernelState) -> KernelState:
-        for layer in self.layers:
-            state = layer.propagate(state)
+        position = 0
+        while position < len(self.layers):
+            period, repeats = _repetition(self.layers[position:])
+            state = _propagate_through(self.layers[position : position + period], state)
+            position += period
+            if repeats > 1:
+                # The first block may change the width, which a loop may not.
+                end = position + period * (repeats - 1)
+                blocks = [self.layers[i : i + period] for i in range(position, end, period)]
+                state = _propagate_repeated(blocks, state)
+                position = end
         return state
 
     @property
@@ -85,6 +101,44 @@ class Serial(Layer):
             adapted[position] = layer.adapt(state, resolution)
             state = propagate_compiled(adapted[position], state)
         return Serial(*adapted)
+
+
+def _propagate_through(layers: tuple[Layer, ...], state: KernelState) -> KernelState:
+    for layer in layers:
+        state = layer.propagate(state)
+    return state
+
+
+def _repetition(layers: tuple[Layer, ...]) -> tuple[int, int]:
+    """The period and number of equal-structured blocks at the front of `layers`, for a loop to run over.
+
+    One block of one layer where nothing repeats often enough: short networks run faster unrolled.
+    """
+
+    def structure(period: int, start: int) -> tuple:
+        leaves, tree = jax.tree_util.tree_flatten(layers[start : start + period])
+        return tree, tuple(jnp.shape(leaf) for leaf in leaves)
+
+    best = (1, 1)
+    for period in range(1, MAX_PERIOD + 1):
+        first, repeats = structure(period, 0), 1
+        while structure(period, repeats * period) == first:
+            repeats += 1
+        if repeats >= MIN_REPEATS and repeats * period > best[0] * best[1]:
+            best = (period, repeats)
+    return best
+
+
+def _propagate_repeated(blocks: list[tuple[Layer, ...]], state: KernelState) -> KernelState:
+    """Blocks of one structure as a loop, whose compilation does not grow with their number."""
+    stacked = jax.tree_util.tree_map(
+        lambda *leaves: jnp.stack([jnp.asarray(leaf, state.nngp.dtype) for leaf in leaves]), *blocks
+    )
+
+    def step(carry: KernelState, block: tuple[Layer, ...]) -> tuple[KernelState, None]:
+        return _propagate_through(block, carry), None
+
+    return jax.lax.scan(step, state, stacked)[0]
 
 
 def _flatten(serial: Serial) -> tuple[tuple[Layer, ...], None]:
