@@ -87,6 +87,6 @@ def test_integers_count_as_float64():
 def test_a_matrix_beyond_the_machine_is_refused_before_any_work(monkeypatch):
     from ntkit.engines import plan
 
-    monkeypatch.setattr(plan, "physical_memory", lambda: 1000)
+    monkeypatch.setattr(plan, "physical_memory", lambda: 100)
     with pytest.raises(MemoryError, match="between 6 and 6 points needs .* Use fewer points"):
         NTK(NETWORK)(X)
