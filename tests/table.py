@@ -1,5 +1,7 @@
 """One of each: the activations and networks that the laws are tested on."""
 
+import re
+
 import jax.numpy as jnp
 
 from ntkit import nn
@@ -44,8 +46,8 @@ DISCONTINUOUS = (nn.Step(), nn.Sign(), nn.RectifiedMonomial(0))
 
 
 def named(values):
-    """Labels for a parametrised test."""
-    return [repr(value) for value in values]
+    """Labels for a parametrised test, the same in every process."""
+    return [re.sub(r" at 0x\w+", "", repr(value)) for value in values]
 
 
 def one_hidden_layer(activation):

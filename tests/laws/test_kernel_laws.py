@@ -14,6 +14,7 @@ from ntkit.errors import KernelOverflowError, KernelUndefinedError
 from ntkit.kernels import nngp_and_ntk
 
 ALL = CLOSED + EXPANDED
+
 SOME = (nn.Relu(), nn.Gelu(), nn.Tanh())
 
 
@@ -159,3 +160,18 @@ def test_depth_fifty_keeps_its_diagonal():
         var = w2 * var + b2
         ntk = var + w2 * ntk
     np.testing.assert_allclose(np.diag(NTK(network)(x)), ntk, rtol=1e-13)
+
+
+@pytest.mark.parametrize("activation", (nn.Elu(), nn.Selu()), ids=["elu", "selu"])
+def test_expansions_that_would_cancel_are_refused(activation):
+    with pytest.raises(ValueError, match=r"variance up to 1e\+08.*Standardise"):
+        NTK(one_hidden_layer(activation))(1e20 * inputs())
+
+
+def test_opposite_inputs_stay_opposite_or_fall_together_exactly():
+    """At depth 20, |x| makes x and -x one input; without the surplus 1 + rho an angle of 1e-8 would open."""
+    x = np.array([[1.0, 2.0, 0.3], [-1.0, -2.0, -0.3], [0.2, -1.0, 1.0]])
+    network = nn.Serial(*[layer for _ in range(20) for layer in (nn.Dense(1), nn.Abs())], nn.Dense(1))
+    gram = NTK(network)(x)
+    assert abs(gram[0, 1] / gram[0, 0] - 1) < 1e-13
+    np.testing.assert_allclose(NNGP(nn.Serial(nn.Dense(1), nn.Sign(), nn.Dense(1)))(x)[0, 1], -1.0, rtol=1e-15)

@@ -43,9 +43,9 @@ def dual_errors(row, pairs, dtype) -> Errors:
     bound = 0.0
     with precision(dtype), warnings.catch_warnings():
         warnings.simplefilter("ignore", AccuracyWarning)  # its number is what the bound is compared with
-        cov, var1, var2, defect = (
+        cov, var1, var2, defect, surplus = (
             jnp.asarray(np.array([dtype(getattr(pair, name)) for pair in pairs]))
-            for name in ("cov", "var1", "var2", "defect")
+            for name in ("cov", "var1", "var2", "defect", "surplus")
         )
         if isinstance(activation, Expansion):
             both = jnp.concatenate([var1, var2])
@@ -55,7 +55,7 @@ def dual_errors(row, pairs, dtype) -> Errors:
                 certified = {bound.degree: bound for bound in activation.bounds(state.var1, row.has_ntk)}
             bound = max(certified[activation.degree].dual, certified[activation.degree].dual_derivative)
         ones = jnp.ones_like(cov) if row.has_ntk else None
-        state = activation.propagate(KernelState(cov, ones, var1, var2, defect, 1))
+        state = activation.propagate(KernelState(cov, ones, var1, var2, defect, surplus, 1))
     dual, derivative = [], []
     for i, pair in enumerate(pairs):
         q1, q2 = exact(pair.var1), exact(pair.var2)

@@ -31,6 +31,7 @@ class Covariance:
         var1: variance of u.
         var2: variance of v.
         defect: `1 - cov / sqrt(var1 var2)`, exact, an mpf.
+        surplus: `1 + cov / sqrt(var1 var2)`, exact, an mpf.
         to_line: the angle to the line through the other input, `min(θ, π - θ)`.
     """
 
@@ -38,6 +39,7 @@ class Covariance:
     var1: object
     var2: object
     defect: object
+    surplus: object
     to_line: float
 
 
@@ -57,7 +59,7 @@ def covariance(
     if reversed_:
         defect = 2 - defect
     cov = exact(var1) if band == "duplicate" else (1 - defect) * mp.sqrt(exact(var1) * exact(var2))
-    return Covariance(cov, var1, var2, defect, float(min(turn, np.pi - turn)))
+    return Covariance(cov, var1, var2, defect, 2 - defect, float(min(turn, np.pi - turn)))
 
 
 def covariances(bands=tuple(BANDS), dtype=np.float64, smallest=1e-6, largest=1e3):

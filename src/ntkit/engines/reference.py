@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ntkit.engines.inputs import Points, covariance_and_defect, traced_state
+from ntkit.engines.inputs import PairStatistics, Points, pair_statistics, traced_state
 from ntkit.engines.plan import TILE, make_plan, run
 from ntkit.errors import KernelOverflowError
 from ntkit.nn.base import Layer
@@ -24,9 +24,10 @@ class Grams(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("width", "ntk"))
-def _tile(network: Layer, cov, defect, var1, var2, *, width: int, ntk: bool) -> tuple:
+def _tile(network: Layer, pairs: PairStatistics, var1, var2, *, width: int, ntk: bool) -> tuple:
+    cov, defect, surplus = pairs
     zeros = jnp.zeros_like(cov) if ntk else None
-    state = network.propagate(KernelState(cov, zeros, var1[:, None], var2[None, :], defect, width))
+    state = network.propagate(KernelState(cov, zeros, var1[:, None], var2[None, :], defect, surplus, width))
     return state.nngp, state.ntk
 
 
@@ -72,8 +73,8 @@ def concrete(network: Layer, x1: np.ndarray, x2: np.ndarray | None, *, ntk: bool
     def compute(rows: slice, columns: slice) -> None:
         left, right = points1.rows(rows), points2.rows(columns)
         mirrored = plan.symmetric and rows.start != columns.start
-        cov, defect = covariance_and_defect(left, right, plan.symmetric and not mirrored)
-        arguments = _padded(cov, defect, left.var, right.var)
+        pairs = pair_statistics(left, right, plan.symmetric and not mirrored)
+        arguments = _padded(pairs, left.var, right.var)
         with precision(x1.dtype):
             result = _tile(network, *arguments, width=x1.shape[1], ntk=ntk)
         for gram, block in zip(grams, result, strict=False):
@@ -129,20 +130,15 @@ def _bucket(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
-def _padded(
-    cov: np.ndarray, defect: np.ndarray, var1: np.ndarray, var2: np.ndarray
-) -> tuple[np.ndarray, ...]:
+def _padded(pairs: PairStatistics, var1: np.ndarray, var2: np.ndarray) -> tuple:
     """A tile enlarged to bucket sizes with inputs that are zero."""
     down, across = _bucket(len(var1)) - len(var1), _bucket(len(var2)) - len(var2)
     if not (down or across):
-        return cov, defect, var1, var2
+        return pairs, var1, var2
     edges = ((0, down), (0, across))
-    return (
-        np.pad(cov, edges),
-        np.pad(defect, edges, constant_values=1.0),
-        np.pad(var1, edges[0]),
-        np.pad(var2, edges[1]),
-    )
+    blank = PairStatistics(0.0, 1.0, 1.0)  # type: ignore[arg-type]
+    padded = (np.pad(array, edges, constant_values=value) for array, value in zip(pairs, blank, strict=True))
+    return PairStatistics(*padded), np.pad(var1, edges[0]), np.pad(var2, edges[1])
 
 
 def _raw(network: Layer, x1, x2) -> tuple:

@@ -81,10 +81,12 @@ class Dense(Layer):
             if self.parametrization == "standard":
                 own = state.width * state.nngp + jnp.where(b2 > 0, 1.0, 0.0).astype(state.nngp.dtype)
             ntk = own + w2 * state.ntk
-        # 1 - rho' without subtracting nearly equal numbers: the bias turns a difference of norms
-        # into an angle, the weights carry the old angle over.
+        # 1 - rho' and 1 + rho' without subtracting nearly equal numbers: the bias turns a difference
+        # of norms into an angle, the weights carry the old angle over.
         root1, root2 = safe_sqrt(state.var1), safe_sqrt(state.var2)
         before, after = root1 * root2, safe_sqrt(var1) * safe_sqrt(var2)
         from_norms = safe_divide(b2 * jnp.square(root1 - root2), after + w2 * before + b2, 0.0)
         defect = safe_divide(w2 * (from_norms + before * state.defect), after, 1.0)
-        return KernelState(nngp, ntk, var1, var2, jnp.clip(defect, 0.0, 2.0), self.width)
+        surplus = safe_divide(w2 * (from_norms + before * state.surplus) + 2.0 * b2, after, 1.0)
+        defect, surplus = jnp.clip(defect, 0.0, 2.0), jnp.clip(surplus, 0.0, 2.0)
+        return KernelState(nngp, ntk, var1, var2, defect, surplus, self.width)

@@ -20,7 +20,8 @@ class KernelState:
         ntk: tangent kernel `Theta(x, x')`, the same shape; None when it is not asked for.
         var1: `Sigma(x, x)`, shape (n1, 1), or (n,) for a diagonal.
         var2: `Sigma(x', x')`, shape (1, n2), or (n,) for a diagonal.
-        defect: `1 - Sigma(x, x') / sqrt(Sigma(x, x) Sigma(x', x'))`, the shape of `nngp`.
+        defect: `1 - rho` with `rho = Sigma(x, x') / sqrt(Sigma(x, x) Sigma(x', x'))`, the shape of `nngp`.
+        surplus: `1 + rho`, the shape of `nngp`.
         width: units of the layer (features of the input); only the standard parametrisation needs it.
     """
 
@@ -29,18 +30,19 @@ class KernelState:
     var1: Any
     var2: Any
     defect: Any
+    surplus: Any
     width: int
 
     @property
     def pair(self) -> GaussianPair:
         """The two Gaussian variables whose expectation an activation takes."""
-        return GaussianPair(self.nngp, self.var1, self.var2, self.defect)
+        return GaussianPair(self.nngp, self.var1, self.var2, self.defect, self.surplus)
 
     @classmethod
     def diagonal(cls, var: jax.Array, width: int, ntk: bool = True) -> "KernelState":
         """The state of inputs paired with themselves, shape (n,), before the first layer."""
         pair = GaussianPair.same(var)
-        return cls(pair.cov, jnp.zeros_like(var) if ntk else None, pair.var1, pair.var2, pair.defect, width)
+        return cls(pair.cov, jnp.zeros_like(var) if ntk else None, pair.var1, pair.var2, pair.defect, pair.surplus, width)
 
     def updated(self, **changes: Any) -> "KernelState":
         """A copy with some fields replaced."""

@@ -1,7 +1,8 @@
 """Square roots and angles that stay exact at the diagonal and whose derivatives stay finite there.
 
-Everything about two directions is computed from the *defect* `1 - rho` of their correlation, never
-from `rho`: near the diagonal `arccos(1 - eps)` has lost half the digits, the defect none.
+Everything about two directions is computed from the *defect* `1 - rho` and the *surplus* `1 + rho` of
+their correlation, never from `rho`: near the diagonal `arccos(1 - eps)` has lost half the digits, the
+defect none; near opposite directions the same holds of the surplus.
 """
 
 import jax
@@ -29,36 +30,38 @@ def safe_divide(numerator: jax.Array, denominator: jax.Array, otherwise: float) 
 
 
 @jax.custom_jvp
-def angle(defect: jax.Array) -> jax.Array:
-    """The angle `theta = arccos(1 - defect)` in [0, pi], to full relative accuracy near 0.
+def angle(defect: jax.Array, surplus: jax.Array) -> jax.Array:
+    """The angle `theta = arccos(rho)` in [0, pi] from `1 - rho` and `1 + rho`, accurate near both ends.
 
     The derivative `1 / sin(theta)` is infinite where two points coincide; there, every one-sided
     slope has its mirror image, and the symmetric choice 0 is taken.
     """
-    return 2.0 * jnp.arctan2(safe_sqrt(defect), safe_sqrt(2.0 - defect))
+    return 2.0 * jnp.arctan2(safe_sqrt(defect), safe_sqrt(surplus))
 
 
 @angle.defjvp
 def _angle_jvp(primals, tangents):
-    (defect,), (d_defect,) = primals, tangents
-    return angle(defect), safe_divide(jnp.ones_like(defect), sine(defect), 0.0) * d_defect
+    (defect, surplus), (d_defect, d_surplus) = primals, tangents
+    slope = safe_divide(jnp.ones_like(defect), sine(defect, surplus), 0.0)
+    # The two arguments move oppositely; their mean motion is rounding-free at either end.
+    return angle(defect, surplus), slope * (d_defect - d_surplus) / 2.0
 
 
-def sine(defect: jax.Array) -> jax.Array:
-    """`sin(theta) = sqrt(defect (2 - defect))`."""
-    return safe_sqrt(defect * (2.0 - defect))
+def sine(defect: jax.Array, surplus: jax.Array) -> jax.Array:
+    """`sin(theta) = sqrt((1 - rho) (1 + rho))`."""
+    return safe_sqrt(defect * surplus)
 
 
 @jax.custom_jvp
-def arc_excess(defect: jax.Array) -> jax.Array:
+def arc_excess(defect: jax.Array, surplus: jax.Array) -> jax.Array:
     """`sin(theta) - theta cos(theta) >= 0`, the part of the arc-cosine kernel that is curved at 0.
 
     As a function of the defect its derivative is `theta`: finite everywhere, unlike its parts'.
     """
-    return sine(defect) - angle(defect) * (1.0 - defect)
+    return sine(defect, surplus) - angle(defect, surplus) * (1.0 - defect)
 
 
 @arc_excess.defjvp
 def _arc_excess_jvp(primals, tangents):
-    (defect,), (d_defect,) = primals, tangents
-    return arc_excess(defect), angle(defect) * d_defect
+    (defect, surplus), (d_defect, d_surplus) = primals, tangents
+    return arc_excess(defect, surplus), angle(defect, surplus) * (d_defect - d_surplus) / 2.0

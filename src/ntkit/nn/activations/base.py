@@ -10,7 +10,6 @@ from jaxtyping import Float
 from ntkit.nn.base import Layer
 from ntkit.nn.state import KernelState
 from ntkit.numerics.gaussian_pair import GaussianPair
-from ntkit.numerics.safe import safe_divide, safe_sqrt
 
 
 class Activation(Layer):
@@ -37,14 +36,16 @@ class Activation(Layer):
         """`E[phi(u)^2]` for `u ~ N(0, var)`."""
         return self.dual(GaussianPair.same(var))
 
-    def dual_defect(self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array) -> jax.Array:
-        """The defect `1 - C / sqrt(var1 var2)` after the activation, where `var1, var2` are as well.
+    def dual_shape(
+        self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Defect `1 - rho` and surplus `1 + rho` after the activation, where `dual`, `var1`, `var2` are as well.
 
         By subtraction, which is accurate relative to 1. Activations whose next layer would feel more
-        (kinked ones, of which many are stacked) replace it by a formula accurate relative to itself.
+        (kinked ones, of which many are stacked) replace it by formulas accurate relative to themselves.
         """
-        scale = safe_sqrt(var1) * safe_sqrt(var2)
-        return safe_divide(scale - dual, scale, 1.0)
+        after = GaussianPair.of(dual, var1, var2)
+        return after.defect, after.surplus
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[()]:
         return ()
@@ -57,8 +58,9 @@ class Activation(Layer):
         var1, var2 = self.second_moment(state.var1), self.second_moment(state.var2)
         nngp = self.dual(pair)
         ntk = None if state.ntk is None else state.ntk * self.dual_derivative(pair)
-        defect = jnp.clip(self.dual_defect(pair, nngp, var1, var2), 0.0, 2.0)
+        defect, surplus = self.dual_shape(pair, nngp, var1, var2)
         # A variable paired with itself stays so exactly; rounding must not open an angle.
         same = pair.coincide
         nngp = jnp.where(same, (var1 + var2) / 2.0, nngp)
-        return KernelState(nngp, ntk, var1, var2, jnp.where(same, 0.0, defect), state.width)
+        defect, surplus = jnp.where(same, 0.0, jnp.clip(defect, 0.0, 2.0)), jnp.clip(surplus, 0.0, 2.0)
+        return KernelState(nngp, ntk, var1, var2, defect, surplus, state.width)

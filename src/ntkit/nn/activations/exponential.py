@@ -32,8 +32,11 @@ class Exp(Activation):
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         return self.b**2 * self.dual(pair)
 
-    def dual_defect(self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array) -> jax.Array:
-        return -jnp.expm1(-(self.b**2) * pair.distance / 2.0)
+    def dual_shape(
+        self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        defect = -jnp.expm1(-(self.b**2) * pair.distance / 2.0)
+        return defect, 2.0 - defect
 
 
 @pytree()

@@ -12,13 +12,20 @@ from ntkit.nn.activations.base import Activation
 from ntkit.nn.activations.expansion import DEGREES, Expansion
 from ntkit.nn.activations.piecewise_linear import Abs
 from ntkit.nn.activations.rectified_monomial import RectifiedMonomial
+from ntkit.nn.state import KernelState
 from ntkit.numerics import hermite
 from ntkit.numerics.gaussian_pair import GaussianPair
-from ntkit.numerics.safe import angle, safe_divide, safe_sqrt
+from ntkit.numerics.safe import safe_divide, safe_sqrt
 from ntkit.numerics.trees import pytree
 
 SMALLEST_VARIANCE = 1e-12
 """Below it, a hard tanh clips nothing that any dtype could show."""
+
+LARGEST_VARIANCE = 1e24
+"""Above it, a hard tanh is the sign function to the last digit, and a square of it still fits float64."""
+
+LARGEST_SPLIT_VARIANCE = 1e8
+"""Above it, the split-off `x |x|` outgrows the activation by more digits than can be spared."""
 
 SMALLEST_ANGLE = 1e-11
 """Where the logarithmic nodes of the hard tanh's integral end; what they leave out is as small."""
@@ -29,8 +36,7 @@ INTEGRATION_NODES = 128
 def _odd_square(pair: GaussianPair) -> jax.Array:
     """`E[u |u| v |v|]`, from the arc-cosine kernel of degree 2 on both sides of zero."""
     square = RectifiedMonomial(2)
-    mirrored = GaussianPair(-pair.cov, pair.var1, pair.var2, 2.0 - pair.defect)
-    return 2.0 * (square.dual(pair) - square.dual(mirrored))
+    return 2.0 * (square.dual(pair) - square.dual(pair.mirrored))
 
 
 class _KinkAtZero(Expansion):
@@ -73,6 +79,15 @@ class _KinkAtZero(Expansion):
     ) -> jax.Array:
         series = self._expectation(function, pair) - self._expectation(kinked, pair)
         return closed + series
+
+    def adapt(self, state: KernelState, resolution: float) -> "Expansion":
+        largest = float(jnp.max(state.var1))
+        if largest > LARGEST_SPLIT_VARIANCE:
+            raise ValueError(
+                f"{type(self).__name__} needs pre-activations of variance up to {LARGEST_SPLIT_VARIANCE:.0e}, "
+                f"got {largest:.3g}. Standardise the inputs, or use a smaller w_std."
+            )
+        return super().adapt(state, resolution)
 
     def missing(self, function: Callable[[jax.Array], jax.Array], var: jax.Array) -> jax.Array:
         kinked = self._kinked if function == self.__call__ else self._kinked_derivative
@@ -167,10 +182,10 @@ class HardTanh(Activation):
 
     def _integrals(self, pair: GaussianPair) -> tuple[jax.Array, jax.Array]:
         """`C` and `C'`; only |rho| is integrated, C being odd and C' even in rho."""
-        var1, var2 = jnp.maximum(pair.var1, SMALLEST_VARIANCE), jnp.maximum(pair.var2, SMALLEST_VARIANCE)
+        var1, var2 = (jnp.clip(var, SMALLEST_VARIANCE, LARGEST_VARIANCE) for var in (pair.var1, pair.var2))
         root1, root2 = jnp.sqrt(1.0 / var1), jnp.sqrt(1.0 / var2)
         apart, product = jnp.square(root1 - root2) / 2.0, root1 * root2
-        nearest = angle(jnp.minimum(pair.defect, 2.0 - pair.defect))
+        nearest = pair.nearer.angle
         lowest = jnp.log(jnp.maximum(nearest, SMALLEST_ANGLE))
         span = jnp.log(jnp.pi / 2.0) - lowest
         cosine = jnp.abs(pair.correlation)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ntkit.nn.activations.base import Activation
 from ntkit.numerics.gaussian_pair import GaussianPair
-from ntkit.numerics.safe import angle, arc_excess
+from ntkit.numerics.safe import arc_excess
 from ntkit.numerics.trees import as_leaf, pytree
 
 
@@ -20,7 +20,7 @@ class _TwoSlopes(Activation):
     `phi(x) = even x + odd |x|`, and parity removes the cross term:
     `C = even^2 cov + odd^2 E|u||v|`, `E|u||v| = scale (2/pi) (sin t + (pi/2 - t) cos t)`
     (Cho and Saul 2009, arc-cosine kernel of degree 1). Written in the defect, whose terms do not cancel:
-    `E|u||v| = scale (1 - defect + (2/pi) (sin t - t cos t))`.
+    `E|u||v| = scale (1 - defect + (2/pi) (sin t - t cos t))`, of the nearer of v and -v.
     """
 
     @abstractmethod
@@ -38,24 +38,33 @@ class _TwoSlopes(Activation):
 
     def dual(self, pair: GaussianPair) -> jax.Array:
         straight, folded = self._energies()
-        return straight * pair.cov + folded * pair.scale * (
-            pair.correlation + (2.0 / jnp.pi) * arc_excess(pair.defect)
-        )
+        return straight * pair.cov + folded * pair.scale * (1.0 - _fold_defect(pair))
 
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         straight, folded = self._energies()
-        return straight + folded * (1.0 - (2.0 / jnp.pi) * angle(pair.defect))
+        return straight + folded * (1.0 - (2.0 / jnp.pi) * pair.angle)
 
     def second_moment(self, var: jax.Array) -> jax.Array:
         straight, folded = self._energies()
         return (straight + folded) * var
 
-    def dual_defect(self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array) -> jax.Array:
+    def dual_shape(
+        self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         straight, folded = (jnp.asarray(energy, dual.dtype) for energy in self._energies())
         total = straight + folded
         share = jnp.where(total > 0, folded / jnp.where(total > 0, total, 1.0), 0.0)
+        fold = _fold_defect(pair)
         degenerate = (var1 <= 0) | (var2 <= 0)
-        return jnp.where(degenerate, 1.0, pair.defect - share * (2.0 / jnp.pi) * arc_excess(pair.defect))
+        defect = (1.0 - share) * pair.defect + share * fold
+        surplus = (1.0 - share) * pair.surplus + share * (2.0 - fold)
+        return jnp.where(degenerate, 1.0, defect), jnp.where(degenerate, 1.0, surplus)
+
+
+def _fold_defect(pair: GaussianPair) -> jax.Array:
+    """`1 - E|u||v| / scale`, which no sign of u or v changes."""
+    nearer = pair.nearer
+    return nearer.defect - (2.0 / jnp.pi) * arc_excess(nearer.defect, nearer.surplus)
 
 
 @pytree()
@@ -127,5 +136,7 @@ class Identity(Activation):
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         return jnp.ones_like(pair.cov)
 
-    def dual_defect(self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array) -> jax.Array:
-        return pair.defect
+    def dual_shape(
+        self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return pair.defect, pair.surplus

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ntkit.nn.activations.base import Activation
 from ntkit.nn.activations.step import undefined_ntk
 from ntkit.numerics.gaussian_pair import GaussianPair
-from ntkit.numerics.safe import angle, safe_sqrt, sine
+from ntkit.numerics.safe import safe_sqrt, sine
 from ntkit.numerics.trees import pytree
 
 
@@ -59,11 +59,11 @@ def _evaluate(coefficients: tuple[Fraction, ...], rho: jax.Array) -> jax.Array:
 
 def _arc_cosine(degree: int, pair: GaussianPair) -> jax.Array:
     """`E[max(u, 0)^n max(v, 0)^n]`, the step's dual for n = 0."""
-    rho, theta = pair.correlation, angle(pair.defect)
+    rho, theta = pair.correlation, pair.angle
     smooth = (jnp.pi - theta) * _evaluate(_moment(degree), rho)
     return (
         pair.scale**degree
-        * (smooth + sine(pair.defect) * _evaluate(_remainder(degree), rho))
+        * (smooth + sine(pair.defect, pair.surplus) * _evaluate(_remainder(degree), rho))
         / (2.0 * jnp.pi)
     )
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from ntkit.errors import KernelUndefinedError
 from ntkit.nn.activations.base import Activation
 from ntkit.numerics.gaussian_pair import GaussianPair
-from ntkit.numerics.safe import angle
 from ntkit.numerics.trees import pytree
 
 
@@ -31,7 +30,7 @@ class Step(Activation):
     def dual(self, pair: GaussianPair) -> jax.Array:
         # An input of variance 0 is always 0, and the step there is 0.
         alive = (pair.var1 > 0) & (pair.var2 > 0)
-        return jnp.where(alive, 0.5 - angle(pair.defect) / (2.0 * jnp.pi), 0.0)
+        return jnp.where(alive, 0.5 - pair.angle / (2.0 * jnp.pi), 0.0)
 
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         raise undefined_ntk("Step")
@@ -47,7 +46,7 @@ class Sign(Activation):
 
     def dual(self, pair: GaussianPair) -> jax.Array:
         alive = (pair.var1 > 0) & (pair.var2 > 0)
-        return jnp.where(alive, 1.0 - 2.0 * angle(pair.defect) / jnp.pi, 0.0)
+        return jnp.where(alive, 1.0 - 2.0 * pair.angle / jnp.pi, 0.0)
 
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         raise undefined_ntk("Sign")

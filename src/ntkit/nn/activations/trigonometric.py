@@ -104,5 +104,8 @@ class Rbf(Activation):
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         return 2.0 * self.gamma * self.dual(pair)
 
-    def dual_defect(self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array) -> jax.Array:
-        return -jnp.expm1(-self.gamma * pair.distance)
+    def dual_shape(
+        self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        defect = -jnp.expm1(-self.gamma * pair.distance)
+        return defect, 2.0 - defect
