@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	@find "$$(pwd)/demo" -name '*.html' | sort | sed 's/^/  /'
 
 test: $(VENV)/.installed-test
-	$(PYTEST) --durations=10
+	$(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=worksteal --durations=10
 
 test-slow: $(VENV)/.installed-test
 	$(PYTEST) -m slow --durations=10
