@@ -174,4 +174,6 @@ def test_opposite_inputs_stay_opposite_or_fall_together_exactly():
     network = nn.Serial(*[layer for _ in range(20) for layer in (nn.Dense(1), nn.Abs())], nn.Dense(1))
     gram = NTK(network)(x)
     assert abs(gram[0, 1] / gram[0, 0] - 1) < 1e-13
-    np.testing.assert_allclose(NNGP(nn.Serial(nn.Dense(1), nn.Sign(), nn.Dense(1)))(x)[0, 1], -1.0, rtol=1e-15)
+    np.testing.assert_allclose(
+        NNGP(nn.Serial(nn.Dense(1), nn.Sign(), nn.Dense(1)))(x)[0, 1], -1.0, rtol=1e-15
+    )

@@ -57,7 +57,9 @@ def test_a_closed_form_is_the_expectation_it_claims_to_be_everywhere(row, pair):
         assert discrepancy(row, as_pair(*pair), "derivative") < 2e-15
 
 
-@pytest.mark.parametrize("row", [row for row in QUICK if row.has_ntk and row.oracle.digits == 50], ids=lambda row: row.label)
+@pytest.mark.parametrize(
+    "row", [row for row in QUICK if row.has_ntk and row.oracle.digits == 50], ids=lambda row: row.label
+)
 def test_the_second_dual_is_the_derivative_of_the_first(row):
     cov, var1, var2 = as_pair(0.3, 1.0, 2.0)
     step = mp.mpf(10) ** -25

@@ -42,7 +42,15 @@ class KernelState:
     def diagonal(cls, var: jax.Array, width: int, ntk: bool = True) -> "KernelState":
         """The state of inputs paired with themselves, shape (n,), before the first layer."""
         pair = GaussianPair.same(var)
-        return cls(pair.cov, jnp.zeros_like(var) if ntk else None, pair.var1, pair.var2, pair.defect, pair.surplus, width)
+        return cls(
+            pair.cov,
+            jnp.zeros_like(var) if ntk else None,
+            pair.var1,
+            pair.var2,
+            pair.defect,
+            pair.surplus,
+            width,
+        )
 
     def updated(self, **changes: Any) -> "KernelState":
         """A copy with some fields replaced."""
