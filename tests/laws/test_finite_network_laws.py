@@ -150,7 +150,7 @@ def assert_ensemble_matches_its_limit(network, steps, step_in_units, records):
     angles, others = np.array([-2.4, -1.3, 0.2, 1.2, 2.3]), np.linspace(-3.0, 3.0, 6)
 
     def on_circle(angle):
-        return np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+        return (np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1)).astype(np.float32)
 
     x, watch = on_circle(angles), on_circle(np.concatenate([angles, others]))
     y = np.array([[0.8], [-0.9], [0.6], [1.2], [-0.4]], dtype=np.float32)

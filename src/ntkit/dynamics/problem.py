@@ -16,8 +16,9 @@ from ntkit.empirical.function import Function, Params, as_inputs, as_params, che
 from ntkit.errors import DivergenceError
 from ntkit.numerics.dtypes import Array, as_targets, is_concrete, is_numpy, precision
 
-SECONDS_PER_PORTION = 0.2
-"""Steps are handed to the compiled loop in portions of about this long, so that Ctrl-C is heard."""
+SECONDS_PER_PORTION = 1.0
+"""Steps are handed to the compiled loop in portions of up to this long, so that Ctrl-C is heard; every portion
+allocates the weights anew, so that short ones would cost more than their steps."""
 
 POWER_ITERATIONS = 100
 """Enough for three digits of the largest eigenvalue unless the second is within a few per cent of it."""
