@@ -1,6 +1,6 @@
 """Draws docs/assets/ensemble_proof.png: 200 trained networks of width 2048 on top of the closed form of their limit.
 
-Run from the repository root: `python docs/figures/ensemble_proof.py` (about two minutes on two idle cores).
+Run from the repository root: `python docs/figures/ensemble_proof.py` (about four minutes on two cores).
 """
 
 from pathlib import Path
