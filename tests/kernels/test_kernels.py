@@ -41,7 +41,7 @@ def test_both_kernels_of_one_network_take_one_pass(monkeypatch):
     ntk, rbf, nngp = evaluate((NTK(NETWORK), RBF(), NNGP(NETWORK)), X)
     assert len(passes) == 1
     np.testing.assert_array_equal(ntk, NTK(NETWORK)(X))
-    np.testing.assert_array_equal(nngp, NNGP(NETWORK)(X))
+    np.testing.assert_allclose(nngp, NNGP(NETWORK)(X), rtol=1e-14)  # another program, other roundings
     np.testing.assert_array_equal(rbf, RBF()(X))
     passes.clear()
     evaluate((NNGP(NETWORK),), X)

@@ -5,8 +5,11 @@ their correlation, never from `rho`: near the diagonal `arccos(1 - eps)` has los
 defect none; near opposite directions the same holds of the surplus.
 """
 
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @jax.custom_jvp
@@ -36,7 +39,28 @@ def angle(defect: jax.Array, surplus: jax.Array) -> jax.Array:
     The derivative `1 / sin(theta)` is infinite where two points coincide; there, every one-sided
     slope has its mirror image, and the symmetric choice 0 is taken.
     """
-    return 2.0 * jnp.arctan2(safe_sqrt(defect), safe_sqrt(surplus))
+    squared_half_sine = jnp.minimum(defect, surplus) / 2.0
+    series = jnp.zeros_like(squared_half_sine)
+    for coefficient in _arcsine_polynomial(24 if defect.dtype == jnp.float64 else 11):
+        series = series * (4.0 * squared_half_sine - 1.0) + coefficient
+    nearer = 2.0 * safe_sqrt(squared_half_sine) * series
+    return jnp.where(defect <= surplus, nearer, jnp.pi - nearer)
+
+
+@lru_cache(maxsize=2)
+def _arcsine_polynomial(degree: int) -> tuple[float, ...]:
+    """`arcsin(sqrt(z)) / sqrt(z)` for z in [0, 1/2] as a polynomial in `4 z - 1`, highest power first.
+
+    Interpolated at Chebyshev points; the nearest singularity, z = 1, makes each degree gain a factor of 5.8,
+    so that 24 degrees reach 4e-15 and 11 float32's rounding. Unlike a library's arctangent it vectorises.
+    """
+
+    def function(t: np.ndarray) -> np.ndarray:
+        root = np.sqrt((t + 1.0) / 4.0)
+        return np.arcsin(root) / root
+
+    chebyshev = np.polynomial.chebyshev.chebinterpolate(function, degree)
+    return tuple(float(value) for value in np.polynomial.chebyshev.cheb2poly(chebyshev)[::-1])
 
 
 @angle.defjvp
