@@ -180,3 +180,12 @@ def test_opposite_inputs_stay_opposite_or_fall_together_exactly():
     np.testing.assert_allclose(
         NNGP(nn.Serial(nn.Dense(1), nn.Sign(), nn.Dense(1)))(x)[0, 1], -1.0, rtol=1e-15
     )
+
+
+def test_nearly_opposite_inputs_are_as_exact_as_nearly_equal_ones():
+    """A network of |x| without biases sees y and -y as one input: two angles, 1e-7 from 0 and from pi, one kernel."""
+    rng = np.random.default_rng(0)
+    x, turn = rng.standard_normal((2, 1, 30))
+    y = x + 1e-7 * turn
+    kernel = NTK(nn.Serial(nn.Dense(1), nn.Abs(), nn.Dense(1), nn.Abs(), nn.Dense(1)))
+    np.testing.assert_allclose(kernel(x, -y), kernel(x, y), rtol=1e-13)
