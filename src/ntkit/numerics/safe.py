@@ -59,7 +59,7 @@ def _arcsine_polynomial(degree: int) -> tuple[float, ...]:
         root = np.sqrt((t + 1.0) / 4.0)
         return np.arcsin(root) / root
 
-    chebyshev = np.polynomial.chebyshev.chebinterpolate(function, degree)
+    chebyshev = np.polynomial.chebyshev.chebinterpolate(function, degree)  # type: ignore[arg-type]
     return tuple(float(value) for value in np.polynomial.chebyshev.cheb2poly(chebyshev)[::-1])
 
 
