@@ -1,6 +1,6 @@
 """What flows from layer to layer in the infinite-width limit: both kernels of a block of pairs of inputs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -51,7 +51,3 @@ class KernelState:
             pair.surplus,
             width,
         )
-
-    def updated(self, **changes: Any) -> "KernelState":
-        """A copy with some fields replaced."""
-        return replace(self, **changes)
