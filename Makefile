@@ -26,7 +26,7 @@ test: $(VENV)/.installed-test
 	$(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=worksteal --durations=10
 
 test-slow: $(VENV)/.installed-test
-	$(PYTEST) -m slow --durations=10
+	$(PYTEST) -m slow --numprocesses=auto --maxprocesses=4 --dist=worksteal --durations=10
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

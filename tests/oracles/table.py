@@ -34,7 +34,10 @@ class Row:
 
     @property
     def label(self):
-        shown = ", ".join(f"{key}={value}" for key, value in self.arguments.items())
+        # A function shows by its name: its address differs between the processes that share the tests.
+        shown = ", ".join(
+            f"{key}={getattr(value, '__name__', value)}" for key, value in self.arguments.items()
+        )
         return f"{self.name}({shown})"
 
     def build(self, nn):
