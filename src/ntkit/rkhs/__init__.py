@@ -1,0 +1,28 @@
+"""Function space: expansions, functionals of them, their gradients, and random models and features of kernels."""
+
+from ntkit.rkhs.compression import Compressed
+from ntkit.rkhs.descent import DescentDivergedError, FunctionalDescent, functional_gradient_descent
+from ntkit.rkhs.element import Element
+from ntkit.rkhs.expansion import Expansion, representer
+from ntkit.rkhs.functional import Differential, Functional
+from ntkit.rkhs.functional_algebra import Composition
+from ntkit.rkhs.functionals import EmpiricalRisk, Evaluation, InnerProduct, SquaredNorm
+from ntkit.rkhs.stability import largest_stable_step
+
+__all__ = [
+    "Composition",
+    "Compressed",
+    "DescentDivergedError",
+    "Differential",
+    "Element",
+    "EmpiricalRisk",
+    "Evaluation",
+    "Expansion",
+    "Functional",
+    "FunctionalDescent",
+    "InnerProduct",
+    "SquaredNorm",
+    "functional_gradient_descent",
+    "largest_stable_step",
+    "representer",
+]
