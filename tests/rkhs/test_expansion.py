@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.rkhs.problems import DEEP, KERNELS, OTHER, TEST, Given, X, drawn, scale
 
@@ -27,11 +27,12 @@ seeds = st.integers(0, 10_000)
 def test_values_and_inner_products_are_the_double_sums(kernel):
     f, g = drawn(kernel, 1), drawn(kernel, 2, OTHER)
     values, product = np.zeros((6, 2)), 0.0
-    for i in range(len(X)):
-        for m in range(len(TEST)):
-            values[m] += f.coefficients[i] * kernel(TEST[m : m + 1], X[i : i + 1]).item()
-        for j in range(len(OTHER)):
-            product += f.coefficients[i] @ g.coefficients[j] * kernel(X[i : i + 1], OTHER[j : j + 1]).item()
+    everything = kernel(np.concatenate([X, OTHER, TEST]))
+    for i in range(9):
+        for m in range(6):
+            values[m] += f.coefficients[i] * everything[i, 14 + m]
+        for j in range(5):
+            product += f.coefficients[i] @ g.coefficients[j] * everything[i, 9 + j]
     bound = TOLERANCE * np.sqrt(scale(f) * scale(g))
     np.testing.assert_allclose(f(TEST), values, rtol=0, atol=TOLERANCE * np.sqrt(scale(f)) * 5)
     np.testing.assert_array_equal(f.evaluate(TEST), f(TEST))
@@ -39,7 +40,8 @@ def test_values_and_inner_products_are_the_double_sums(kernel):
     assert isinstance(f @ g, float) and isinstance(f.norm(), float)
 
 
-@every_kernel
+@pytest.mark.parametrize("kernel", [KERNELS["ntk relu"], KERNELS["laplace"]], ids=["ntk relu", "laplace"])
+@settings(max_examples=15)
 @given(seeds, st.floats(-5, 5), st.floats(-5, 5))
 def test_the_inner_product_is_bilinear_symmetric_and_obeys_cauchy_schwarz(kernel, seed, a, b):
     f, g, h = drawn(kernel, seed), drawn(kernel, seed + 1, OTHER), drawn(kernel, seed + 2, OTHER)
@@ -62,7 +64,7 @@ def test_the_representer_reproduces_values(kernel, output):
 
 
 def test_arithmetic_reads_like_a_vector_space():
-    kernel = KERNELS["rbf"]
+    kernel = KERNELS["laplace"]
     f, g = drawn(kernel, 1), drawn(kernel, 2)
     np.testing.assert_array_equal((f + g).coefficients, f.coefficients + g.coefficients)
     np.testing.assert_array_equal((f - g).coefficients, f.coefficients - g.coefficients)
@@ -101,7 +103,8 @@ def test_a_distance_does_not_cancel(kernel):
 
 
 def test_large_sets_of_points_go_in_blocks(monkeypatch):
-    f = drawn(KERNELS["rbf"], 1)
+    laplace = KERNELS["laplace"]
+    f = drawn(laplace, 1)
     whole, norm = f(TEST), f.norm()
     monkeypatch.setattr(blocks, "LARGEST_BLOCK", 20)
     monkeypatch.setattr("ntkit.rkhs.expansion.LARGEST_BLOCK", 20)
@@ -110,10 +113,10 @@ def test_large_sets_of_points_go_in_blocks(monkeypatch):
     class Watched(Kernel):
         def __call__(self, x1, x2=None):
             asked.append((len(x1), len(x1 if x2 is None else x2)))
-            return RBF(1.3)(x1, x2)
+            return laplace(x1, x2)
 
         def diag(self, x):
-            return RBF(1.3).diag(x)
+            return laplace.diag(x)
 
     watched = Expansion(Watched(), X, f.coefficients)
     np.testing.assert_allclose(watched(TEST), whole, rtol=1e-13, atol=1e-13)
@@ -190,7 +193,7 @@ def test_compression_of_singular_sets_of_centres_stays_within_its_bound():
 )
 def test_compression_refuses_what_makes_no_sense(arguments, message):
     with pytest.raises(ValueError, match=message):
-        drawn(KERNELS["rbf"], 1).compress(**arguments)
+        drawn(KERNELS["laplace"], 1).compress(**arguments)
 
 
 def test_functions_of_different_spaces_do_not_mix():

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ntkit.errors import NotPositiveDefiniteError
 from ntkit.inference.blocks import LARGEST_BLOCK, in_blocks
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, as_points, check_finite, is_concrete, is_numpy
@@ -17,6 +16,7 @@ from ntkit.numerics.trees import pytree
 from ntkit.rkhs.centers import check_fit, identical, join, merge
 from ntkit.rkhs.compression import Compressed, compress
 from ntkit.rkhs.element import Element, check_same_space
+from ntkit.rkhs.positivity import checked_square
 
 
 @pytree()
@@ -154,9 +154,13 @@ class Expansion(Element):
         square = (values * weights).sum()
         if not is_concrete(square):
             return jnp.maximum(square, 0.0)
+        square = float(square)
         if square < 0:
-            self._check_negative(float(square))
-        return self._number(np.maximum(square, 0.0))
+            epsilon = float(np.finfo(self.centers.dtype).eps)
+            square = checked_square(
+                self.kernel, square, weights, on_host(self.kernel.diag(self.centers)), epsilon
+            )
+        return self._number(np.float64(square))
 
     def norm(self) -> Any:
         """`‖f‖ = √⟨f, f⟩`; `|f(x)| ≤ ‖f‖ √K(x, x)` for one output."""
@@ -205,19 +209,6 @@ class Expansion(Element):
     def _number(self, value: Any) -> Any:
         """A float for NumPy arrays, a JAX scalar for JAX arrays."""
         return float(value) if is_numpy(self.centers) and is_concrete(value) else like(value, self.centers)
-
-    def _check_negative(self, square: float) -> None:
-        """Raise for a squared norm below 0 by more than `n ε (Σ_i |α_i| √K_ii)²`, which bounds the rounding."""
-        sizes = np.sqrt(np.maximum(on_host(self.kernel.diag(self.centers)), 0.0)) @ np.abs(
-            on_host(self.coefficients)
-        )
-        rounding = max(len(self.centers), 64) * float(np.finfo(self.centers.dtype).eps) * float(sizes @ sizes)
-        if square < -rounding:
-            raise NotPositiveDefiniteError(
-                f"A norm needs a positive semi-definite kernel, got ‖f‖² = {square:.3g} from {self.kernel!r} on "
-                f"{len(self.centers)} centres, below what rounding explains (-{rounding:.1g}). Check that the kernel "
-                "is symmetric and positive semi-definite, or use float64 points."
-            )
 
 
 def representer(kernel: Kernel, x: Float[Array, "*one d"], output: int = 0, outputs: int = 1) -> Expansion:

@@ -78,11 +78,12 @@ class FixedPosition(Position):
         differential = functional.differential(self.function)
         gradient = self.span.gradient(self.function, differential)
         with np.errstate(over="ignore", invalid="ignore"):
-            square = float((gradient * (self.span.gram @ gradient)).sum())
+            values = self.span.gram @ gradient
+        square = self.span.squared_norm(gradient, values)
         return View(
             differential.value,
             float(np.sqrt(self.function.squared_norm())),
-            float(np.sqrt(np.maximum(square, 0.0))),
+            float(np.sqrt(square)),
             lambda step_size: FixedPosition(self.span, self.span.moved(self.function, -step_size * gradient)),
         )
 

@@ -12,6 +12,8 @@ from ntkit.rkhs.centers import check_fit, distinct
 from ntkit.rkhs.element import Element
 from ntkit.rkhs.expansion import Expansion
 from ntkit.rkhs.functional import Differential
+from ntkit.rkhs.positivity import checked_square
+from ntkit.solvers.checks import check_gram
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class Span:
     kernel: Kernel
     centers: Any
     gram: Float[np.ndarray, "n n"]
-    places: tuple[tuple[Any, Int[np.ndarray, " m"]], ...]
+    places: tuple[tuple[Any, Int[np.ndarray, " _"]], ...]
 
     @classmethod
     def of(cls, kernel: Kernel, point_sets: tuple[Any, ...]) -> "Span":
@@ -43,7 +45,9 @@ class Span:
             for points, start, stop in zip(point_sets, starts[:-1], starts[1:], strict=True)
         )
         centers = like(stacked[kept], point_sets[0])
-        return cls(kernel, centers, on_host(kernel(centers)), places)
+        gram = kernel(centers)
+        check_gram("Functional gradient descent", gram, 0.0, repr(kernel))
+        return cls(kernel, centers, on_host(gram), places)
 
     def rows(self, points: Any) -> np.ndarray:
         """Where the points of one of the sets, the same array, lie among the centres."""
@@ -66,12 +70,25 @@ class Span:
             gradient = gradient + self._scattered(points, coefficients)
         return gradient
 
+    def squared_norm(self, coefficients: np.ndarray, values: np.ndarray) -> float:
+        """`‖f‖²` of a function from its coefficients and its values at the centres; not finite where those are not."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float((coefficients * values).sum())
+        epsilon = float(np.finfo(self.centers.dtype).eps)
+        return (
+            checked_square(self.kernel, square, coefficients, np.diag(self.gram), epsilon)
+            if square < 0
+            else square
+        )
+
     def moved(self, f: "Coordinates", change: np.ndarray) -> "Coordinates":
         """`f` with `change` added to its coefficients."""
         return self._at(f.coefficients + change)
 
     def _at(self, coefficients: np.ndarray) -> "Coordinates":
-        return Coordinates(self, coefficients, self.gram @ coefficients)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = self.gram @ coefficients
+        return Coordinates(self, coefficients, values)
 
     def _scattered(self, points: Any, coefficients: np.ndarray) -> np.ndarray:
         scattered = np.zeros((len(self.gram), coefficients.shape[1]))
@@ -100,7 +117,7 @@ class Coordinates(Element):
         return self.values[self.span.rows(x)]
 
     def squared_norm(self) -> float:
-        return max(0.0, float((self.coefficients * self.values).sum()))
+        return self.span.squared_norm(self.coefficients, self.values)
 
     def expansion(self) -> Expansion:
         """The same function as an expansion."""
