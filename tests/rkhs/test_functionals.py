@@ -158,9 +158,13 @@ def test_what_does_not_fit_is_refused():
         EmpiricalRisk(optax.l2_loss, X, Y[:5])
     with pytest.raises(ValueError, match="needs rows of y that are probabilities"):
         EmpiricalRisk(optax.softmax_cross_entropy, X, Y)
-    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="needs loss as a callable|parameter 'loss'"):
+    with pytest.raises(
+        (ValueError, jaxtyping.TypeCheckError), match="needs loss as a callable|parameter 'loss'"
+    ):
         EmpiricalRisk("squared", X, Y)  # type: ignore[arg-type]
-    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="callable function|parameter 'function'"):
+    with pytest.raises(
+        (ValueError, jaxtyping.TypeCheckError), match="callable function|parameter 'function'"
+    ):
         Composition(3, SquaredNorm())  # type: ignore[arg-type]
 
 

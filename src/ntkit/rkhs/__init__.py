@@ -7,6 +7,7 @@ from ntkit.rkhs.expansion import Expansion, representer
 from ntkit.rkhs.functional import Differential, Functional
 from ntkit.rkhs.functional_algebra import Composition
 from ntkit.rkhs.functionals import EmpiricalRisk, Evaluation, InnerProduct, SquaredNorm
+from ntkit.rkhs.input_distribution import InputDistribution, KernelGradient, kernel_gradient
 from ntkit.rkhs.stability import largest_stable_step
 
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "Functional",
     "FunctionalDescent",
     "InnerProduct",
+    "InputDistribution",
+    "KernelGradient",
     "SquaredNorm",
     "functional_gradient_descent",
+    "kernel_gradient",
     "largest_stable_step",
     "representer",
 ]
