@@ -8,6 +8,12 @@ from ntkit.rkhs.functional import Differential, Functional
 from ntkit.rkhs.functional_algebra import Composition
 from ntkit.rkhs.functionals import EmpiricalRisk, Evaluation, InnerProduct, SquaredNorm
 from ntkit.rkhs.input_distribution import InputDistribution, KernelGradient, kernel_gradient
+from ntkit.rkhs.random_functions import (
+    LinearModel,
+    ParameterDescent,
+    RandomFunctionKernel,
+    RandomFunctionModel,
+)
 from ntkit.rkhs.stability import largest_stable_step
 
 __all__ = [
@@ -24,6 +30,10 @@ __all__ = [
     "InnerProduct",
     "InputDistribution",
     "KernelGradient",
+    "LinearModel",
+    "ParameterDescent",
+    "RandomFunctionKernel",
+    "RandomFunctionModel",
     "SquaredNorm",
     "functional_gradient_descent",
     "kernel_gradient",

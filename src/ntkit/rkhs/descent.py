@@ -1,6 +1,7 @@
 """Gradient descent on any functional, in the function space itself."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -49,9 +50,9 @@ class FunctionalDescent:
 
 
 class DescentDivergedError(DivergenceError):
-    """A functional descent with too large a step; `result` holds the best function and the history."""
+    """A descent with too large a step; `result` holds the best so far and the history, as the descent returns them."""
 
-    def __init__(self, text: str, result: FunctionalDescent) -> None:
+    def __init__(self, text: str, result: Any) -> None:
         super().__init__(text)
         self.result = result
 
