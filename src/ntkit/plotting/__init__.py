@@ -5,15 +5,27 @@ from ntkit.plotting.learning import plot_losses, plot_stopping
 from ntkit.plotting.predictions import plot_confusion, plot_predictions
 from ntkit.plotting.spectrum import plot_eigenvalues, plot_learning_times
 from ntkit.plotting.style import as_svg
+from ntkit.plotting.theory import (
+    plot_learning_curve,
+    plot_mercer_spectrum,
+    plot_output_distribution,
+    plot_phase_diagram,
+    plot_width_decay,
+)
 
 __all__ = [
     "as_svg",
     "plot_confusion",
     "plot_eigenvalues",
     "plot_interval_calibration",
+    "plot_learning_curve",
     "plot_learning_times",
     "plot_losses",
+    "plot_mercer_spectrum",
+    "plot_output_distribution",
+    "plot_phase_diagram",
     "plot_predictions",
     "plot_reliability",
     "plot_stopping",
+    "plot_width_decay",
 ]

@@ -1,1 +1,53 @@
-"""What the spectrum of a kernel predicts."""
+"""What the spectrum predicts: Mercer spectra, alignment, learning curves, order and chaos, and experiments."""
+
+from ntkit.theory.alignment import (
+    Alignments,
+    alignment,
+    center_gram,
+    centered_alignment,
+    centered_target_alignment,
+    compare_kernels,
+    target_alignment,
+)
+from ntkit.theory.experiments import OutputDistribution, output_distribution
+from ntkit.theory.learning_curve import LearningCurve, learning_curve, learning_curve_on
+from ntkit.theory.measured import MeasuredLearningCurve, measured_learning_curve
+from ntkit.theory.phase import Phase, critical_line, critical_w_std, phase
+from ntkit.theory.phase_diagram import PhaseDiagram, limiting_condition_number, phase_diagram
+from ntkit.theory.power_law import PowerLaw, fit_power_law
+from ntkit.theory.spectrum import Eigensystem, eigensystem
+from ntkit.theory.sphere import SphereSpectrum, sphere_spectrum
+from ntkit.theory.tangent_experiments import KernelDeviation, kernel_fluctuation, kernel_motion
+
+__all__ = [
+    "Alignments",
+    "Eigensystem",
+    "KernelDeviation",
+    "LearningCurve",
+    "MeasuredLearningCurve",
+    "OutputDistribution",
+    "Phase",
+    "PhaseDiagram",
+    "PowerLaw",
+    "SphereSpectrum",
+    "alignment",
+    "center_gram",
+    "centered_alignment",
+    "centered_target_alignment",
+    "compare_kernels",
+    "critical_line",
+    "critical_w_std",
+    "eigensystem",
+    "fit_power_law",
+    "kernel_fluctuation",
+    "kernel_motion",
+    "learning_curve",
+    "learning_curve_on",
+    "limiting_condition_number",
+    "measured_learning_curve",
+    "output_distribution",
+    "phase",
+    "phase_diagram",
+    "sphere_spectrum",
+    "target_alignment",
+]

@@ -151,7 +151,7 @@ def learning_curve_on(
     >>> from ntkit import RBF
     >>> x = np.linspace(-2.0, 2.0, 40)[:, None]
     >>> learning_curve_on(RBF(), x, np.sin(2.0 * x), [4, 8], ridge=0.1).held_out_error.round(3).tolist()
-    XX
+    [0.312, 0.084]
     """
     x = as_points("learning_curve_on", x)
     y = on_host(as_targets("learning_curve_on", y, len(x)))
