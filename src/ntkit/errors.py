@@ -13,6 +13,10 @@ class DivergenceError(NtkitError, ValueError):
     """A discrete-time learning rate at which gradient descent diverges."""
 
 
+class IntegrationError(NtkitError, RuntimeError):
+    """A flow of a general loss could not be integrated further; the text says how far it came."""
+
+
 class KernelUndefinedError(NtkitError, ValueError):
     """The requested kernel does not exist, e.g. the NTK through a step function."""
 

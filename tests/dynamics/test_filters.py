@@ -6,6 +6,7 @@ import pytest
 
 from ntkit.dynamics.arguments import as_steps
 from ntkit.dynamics.filters import DescentFilter, FlowFilter
+from ntkit.dynamics.schedule import PiecewiseConstant
 from ntkit.solvers import Spectrum
 
 EPS = np.finfo(float).eps
@@ -18,7 +19,11 @@ def spectrum_of(eigenvalues, cutoff=0.0):
 
 def descent(learning_rate, *steps):
     counts, odd = as_steps("A test", np.array(steps, dtype=object))
-    return DescentFilter(learning_rate, counts, odd)
+    return DescentFilter(0.0, PiecewiseConstant((learning_rate,)), counts, odd)
+
+
+def flow(learning_rate, times):
+    return FlowFilter(0.0, learning_rate * times, np.full(len(times), learning_rate))
 
 
 def close(ours, exact, relative):
@@ -28,7 +33,7 @@ def close(ours, exact, relative):
 
 @pytest.mark.parametrize("t", [1e-300, 1e-12, 1e-3, 1.0, 50.0, 1e6])
 def test_the_flow_has_every_digit_at_every_time(t):
-    moment = FlowFilter(0.7, np.array([t]))
+    moment = flow(0.7, np.array([t]))
     spectrum = spectrum_of(EIGENVALUES)
     with mpmath.workdps(400):
         exponents = [mpmath.mpf(0.7) * mpmath.mpf(t) * mpmath.mpf(value) for value in EIGENVALUES]
@@ -75,7 +80,7 @@ def test_the_parity_of_a_huge_number_of_steps_is_kept():
 
 
 @pytest.mark.parametrize(
-    "moments", [FlowFilter(0.5, np.array([0.0, np.inf])), descent(0.5, 0, np.inf)], ids=["flow", "descent"]
+    "moments", [flow(0.5, np.array([0.0, np.inf])), descent(0.5, 0, np.inf)], ids=["flow", "descent"]
 )
 def test_the_beginning_and_the_end_are_exact(moments):
     spectrum = spectrum_of([-1e-17, 0.0, 1e-9, 3.0], cutoff=1e-15)
@@ -86,7 +91,7 @@ def test_the_beginning_and_the_end_are_exact(moments):
 def test_null_directions_start_with_their_limit_and_end_at_zero():
     spectrum = spectrum_of([-1e-17, 4e-16, 4.0], cutoff=1e-15)
     times = np.array([1e-12, 1e-3, 1.0, 1e5, 1e8, 1e12, 1e300])
-    learnt = FlowFilter(1.0, times).learnt(spectrum)
+    learnt = flow(1.0, times).learnt(spectrum)
     fade = np.exp(-times * np.sqrt(1e-15 * 4.0))
     np.testing.assert_array_equal(learnt[:, :2], (times * fade)[:, None] * np.ones((1, 2)))
     assert learnt[0, 0] == pytest.approx(1e-12, rel=1e-12)
@@ -96,6 +101,6 @@ def test_null_directions_start_with_their_limit_and_end_at_zero():
 
 
 def test_nothing_is_learnt_without_a_kernel():
-    for moments in (FlowFilter(1.0, np.array([0.0, 3.0, np.inf])), descent(1.0, 0, 3, np.inf)):
+    for moments in (flow(1.0, np.array([0.0, 3.0, np.inf])), descent(1.0, 0, 3, np.inf)):
         np.testing.assert_array_equal(moments.remaining(spectrum_of([0.0, 0.0])), np.ones((3, 2)))
         assert np.isfinite(moments.learnt(spectrum_of([0.0, 0.0]))).all()

@@ -249,6 +249,9 @@ def check_extremes(row, dtype, sizes):
                 gram = kernel((directions * size).astype(dtype))
             except KernelOverflowError:
                 assert size > 1
+            except ValueError as error:
+                # Expansions around a kink say up to which variance they serve.
+                assert size > 1e3 and "needs pre-activations of variance up to" in str(error)
             else:
                 assert np.isfinite(gram).all()
 

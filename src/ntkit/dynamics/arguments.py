@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from ntkit.dynamics.schedule import PiecewiseConstant
+
 
 def as_times(who: str, t: Any) -> np.ndarray:
     """Times as float64, shape () or (t,): at least 0, infinity allowed.
@@ -46,6 +48,29 @@ def as_learning_rate(who: str, learning_rate: Any) -> float:
     if not (np.isfinite(rate) and rate > 0):
         raise ValueError(f"{who} needs a positive, finite learning_rate, got {learning_rate}.")
     return rate
+
+
+def as_schedule(who: str, learning_rate: Any) -> PiecewiseConstant:
+    """A learning rate as a schedule; a number is a schedule of one piece.
+
+    Raises:
+        ValueError: for a number that is not positive and finite.
+    """
+    if isinstance(learning_rate, PiecewiseConstant):
+        return learning_rate
+    return PiecewiseConstant((as_learning_rate(who, learning_rate),))
+
+
+def as_nonnegative(who: str, name: str, value: Any) -> float:
+    """A finite number of at least 0.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    number = float(value)
+    if not (np.isfinite(number) and number >= 0):
+        raise ValueError(f"{who} needs {name} as a finite number of at least 0, got {value}.")
+    return number
 
 
 def as_asked(values: np.ndarray, moments: np.ndarray) -> Any:

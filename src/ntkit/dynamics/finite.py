@@ -1,7 +1,5 @@
 """Training a finite network for real: full-batch gradient descent on the squared loss."""
 
-import sys
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -11,16 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
-from rich.console import Console
-from rich.progress import Progress
 
 from ntkit.dynamics.problem import largest_eigenvalue, make_problem, outputs_of, squared_error
+from ntkit.dynamics.progress import Bar
 from ntkit.dynamics.squared_loss import Reduction, loss_weight
 from ntkit.empirical.function import Function, Params, as_inputs, as_params, check_function, count_outputs
 from ntkit.numerics.dtypes import Array, as_targets, is_numpy, precision
-
-SECONDS_BEFORE_PROGRESS = 2.0
-"""Training that is over sooner shows no progress bar."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +92,7 @@ def train(
         watched = None if watch is None else jnp.asarray(as_inputs("train", watch, "watch"), problem.dtype)
         recorded: list[tuple[int, float, float, Any]] = []
         taken, interrupted = 0, False
-        bar = _Bar("training", steps)
+        bar = Bar("training", steps)
         try:
             for taken, wanted, current in problem.path(origin):
                 bar.advance_to(taken)
@@ -151,25 +145,3 @@ def _as_test_set(test: tuple[Array, Array], dtype: Any) -> tuple[jax.Array, jax.
     x = as_inputs("train", test[0], "test inputs")
     y = as_targets("train", test[1], x.shape[0])
     return jnp.asarray(x, dtype), jnp.asarray(y, dtype)
-
-
-class _Bar:
-    """A progress bar on a terminal's standard error that appears only when the work takes long."""
-
-    def __init__(self, description: str, total: int) -> None:
-        self.progress = Progress(
-            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-        )
-        self.task = self.progress.add_task(description, total=total)
-        self.began = time.perf_counter()
-        self.shown = False
-
-    def advance_to(self, completed: int) -> None:
-        if not self.shown and time.perf_counter() - self.began > SECONDS_BEFORE_PROGRESS:
-            self.progress.start()
-            self.shown = True
-        self.progress.update(self.task, completed=completed)
-
-    def close(self) -> None:
-        if self.shown:
-            self.progress.stop()

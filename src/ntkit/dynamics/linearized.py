@@ -73,7 +73,7 @@ class LinearizedNetwork:
         if times.ndim:
             raise ValueError(f"LinearizedNetwork.weights needs a single time, got shape {times.shape}.")
         rate = float(self.learning_rate) * loss_weight("LinearizedNetwork", self.reduction, *self.y.shape)
-        learnt = FlowFilter(rate, times.reshape(1)).learnt(spectrum)[0]
+        learnt = FlowFilter(0.0, rate * times.reshape(1), np.full(1, rate)).learnt(spectrum)[0]
         amounts = (spectrum.eigenvectors @ (learnt * error)).reshape(self.y.shape)
         with self._precision(), jax.default_matmul_precision("highest"):
             x = jnp.asarray(self.x)

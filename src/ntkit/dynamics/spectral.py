@@ -57,10 +57,14 @@ class SpectralTraining:
         return loss_weight("The training loss", self.reduction, *self.error.shape)
 
     @property
-    def max_learning_rate(self) -> float:
-        """`2 / (c λ_max)`; infinite when nothing can be learnt."""
-        largest = float(self.eigenvalues[-1])
-        return 2.0 / (self.weight * largest) if largest > 0 else np.inf
+    def projections(self) -> Float[np.ndarray, "n k"]:
+        """The initial error `Y - f_0(X)` along every direction, fastest first."""
+        return self.error[::-1]
+
+    def max_learning_rate(self, ridge: float = 0.0, momentum: float = 0.0) -> float:
+        """`2 (1 + β) / (c (λ_max + ρ))`; infinite when nothing can be learnt. The ridge is in units of eigenvalues."""
+        largest = float(self.eigenvalues[-1]) + ridge
+        return 2.0 * (1.0 + momentum) / (self.weight * largest) if largest > 0 else np.inf
 
     def outputs(self, moments: SpectralFilter) -> Float[np.ndarray, "t n k"]:
         """The expected outputs at the training points, `f_0(X) + V (1 - r) V^T (Y - f_0(X))`."""
@@ -72,10 +76,15 @@ class SpectralTraining:
         """The training loss `c ½ Σ_i r_i² E[e_i²]`, averaged over the ensemble when there is one."""
         return self.weight * 0.5 * (moments.remaining(self.spectrum) ** 2 @ self._squared_errors())
 
-    def loss_rates(self, moments: SpectralFilter, learning_rate: float) -> Float[np.ndarray, " t"]:
-        """`-η ‖∇C‖²_Θ = -η c² Σ_i λ_i r_i² E[e_i²]`: the gradient appears twice, and with it the reduction."""
-        weighted = self.eigenvalues * self._squared_errors()
-        return 0.0 - learning_rate * self.weight**2 * (moments.remaining(self.spectrum) ** 2 @ weighted)
+    def loss_rates(self, moments: SpectralFilter, speed: Float[np.ndarray, "t n"]) -> Float[np.ndarray, " t"]:
+        """`dL/dt = -c Σ_i r_i λ_i ẇ_i E[e_i²]`, `speed` being the growth `ẇ` of the weights of the retained directions."""
+        retained = self.spectrum.retained
+        weighted = (self.eigenvalues * self._squared_errors())[retained]
+        return 0.0 - self.weight * ((moments.remaining(self.spectrum)[:, retained] * speed) @ weighted)
+
+    def penalties(self, moments: SpectralFilter) -> Float[np.ndarray, " t"]:
+        """`½ ‖θ_t - θ_0‖² = ½ Σ_i λ_i w_i² E[e_i²]`, summed over the outputs: how far the weights have moved."""
+        return 0.5 * (moments.learnt(self.spectrum) ** 2 @ (self.eigenvalues * self._squared_errors()))
 
     def _squared_errors(self) -> Float[np.ndarray, " n"]:
         """The expected squared initial error of each direction, summed over the outputs."""
