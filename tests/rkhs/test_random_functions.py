@@ -143,7 +143,9 @@ def test_what_does_not_fit_is_refused():
         model.functions(X.astype(np.float32))
     with pytest.raises(ValueError, match=r"theta of shape \(40, outputs\), got \(39, 2\)"):
         model(np.zeros((39, 2)), X)
-    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="one column per column of y|parameter 'theta'"):
+    with pytest.raises(
+        (ValueError, jaxtyping.TypeCheckError), match="one column per column of y|parameter 'theta'"
+    ):
         model.gradient_descent(optax.l2_loss, X, Y, step_size=0.1, steps=1, theta=np.zeros((40, 1)))
     with pytest.raises(ValueError, match="positive, finite step_size, got -1"):
         model.gradient_descent(optax.l2_loss, X, Y, step_size=-1.0, steps=1)

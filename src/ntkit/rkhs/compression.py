@@ -69,7 +69,7 @@ def compress(
     alive = np.flatnonzero(sizes)
     scaled = gram[np.ix_(alive, alive)] * sizes[alive, None] * sizes[None, alive]
     directions = coefficients[alive] / sizes[alive, None]
-    order, lower, missing = _pivoted_cholesky(scaled)
+    order, lower, missing = pivoted_cholesky(scaled)
     coordinates = lower.T @ directions[order]
     # Terms beyond the numerical rank err by at most their part outside the span.
     outside = float(np.sqrt(missing).sum())
@@ -86,7 +86,7 @@ def compress(
     return Kept(kept, solution * sizes[kept, None], float(tails[rank]), norm)
 
 
-def _pivoted_cholesky(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pivoted_cholesky(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pivots, the lower trapezoidal factor (n, rank), and the diagonal that is left over beyond the rank."""
     (factorise,) = scipy.linalg.get_lapack_funcs(("pstrf",), (gram,))
     factor, pivots, rank, _ = factorise(gram, lower=1)
