@@ -2,8 +2,10 @@
 
 import numpy as np
 from jaxtyping import Float, Shaped
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from ntkit.plotting.style import BLACK, BLUE, GREY, ORANGE, SKY, legend_above, picture
 
@@ -34,6 +36,7 @@ def plot_mercer_spectrum(
         if fitted_numbers is not None and fitted is not None:
             label = f"fitted decay, exponent {exponent:.2f} ± {standard_error:.2f}"
             axes.loglog(fitted_numbers, fitted, color=ORANGE, label=label)
+        axes.xaxis.set_minor_formatter(NullFormatter())
         legend_above(axes)
     return figure
 
@@ -59,6 +62,7 @@ def plot_learning_curve(
                 capsize=2.5,
                 label="kernel regression, measured (± 2 standard errors)",
             )
+        axes.xaxis.set_minor_formatter(NullFormatter())
         legend_above(axes)
     return figure
 
@@ -127,6 +131,7 @@ def plot_width_decay(
         axes.plot(widths, fitted, color=ORANGE, label=label)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        _ticks_at(axes, widths)
         legend_above(axes)
     return figure
 
@@ -140,7 +145,7 @@ def plot_output_distribution(
         for position, colour in zip(chosen, (SKY, BLUE), strict=False):
             axes.hist(
                 outputs[position],
-                bins=np.linspace(-5.0, 5.0, 81),
+                bins=np.linspace(-5.0, 5.0, 81).tolist(),
                 density=True,
                 histtype="step",
                 color=colour,
@@ -154,3 +159,9 @@ def plot_output_distribution(
         axes.set_ylim(1e-5, 3.0)
         legend_above(axes, columns=3)
     return figure
+
+
+def _ticks_at(axes: Axes, numbers: Float[np.ndarray, " w"]) -> None:
+    """Label a logarithmic axis at these numbers only."""
+    axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
+    axes.xaxis.set_minor_locator(NullLocator())

@@ -1,7 +1,7 @@
 """The maps by which one layer of infinite width changes the variance and the correlation of its inputs."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,14 @@ NEAREST = 1e-11
 """The smallest `1 − c*` that subtraction can tell from 0 in float64."""
 
 
+CORRELATION_ACCURACY = 1e-7
+"""Relative accuracy of the dual of an expanded activation in the correlation map; a warning tells if it is missed."""
+
+
+PADDING = 48
+"""Correlations are mapped this many at a time."""
+
+
 class FixedVariance(NamedTuple):
     """Where the variance goes, and how: `variance` is 0 when collapsed and infinite when diverged."""
 
@@ -58,20 +66,19 @@ class MeanField:
     def of(cls, activation: Activation) -> "MeanField":
         """Tabulate the second moment of an activation."""
         with precision(np.float64):
-            moments = np.array(_second_moment(activation, jnp.asarray(VARIANCES)))
-            at_zero = float(_second_moment(activation, jnp.asarray(0.0, jnp.float64)))
+            moments = np.array(_second_moment(activation, VARIANCES))
+            at_zero = float(_second_moment(activation, np.float64(0.0)))
         return cls(activation, np.where(np.isfinite(moments), moments, np.inf), at_zero)
 
     def second_moment(self, variance: float) -> float:
         """`E[φ(√q z)²]`."""
         with precision(np.float64):
-            return float(_second_moment(self.activation, jnp.asarray(variance, jnp.float64)))
+            return float(_second_moment(self.activation, np.float64(variance)))
 
     def slopes(self, variance: float) -> tuple[float, float]:
         """`dE[φ(√q z)²]/dq` and `E[φ'(√q z)²]`; in the limit of q = 0 both are the same where `φ(0) = 0`."""
         with precision(np.float64):
-            at = jnp.asarray(max(variance, VANISHING), jnp.float64)
-            of_moment, of_dual = _slopes(self.activation, at)
+            of_moment, of_dual = _slopes(self.activation, np.float64(max(variance, VANISHING)))
         slope = float(of_dual)
         return (float(of_moment) if variance > 0.0 else slope), slope
 
@@ -122,7 +129,9 @@ class MeanField:
         """The map of correlations at a fixed variance."""
         with precision(np.float64):
             var = jnp.full(1, variance, jnp.float64)
-            activation = self.activation.adapt(KernelState.diagonal(var, 1), 0.0)
+            activation = cast(
+                Activation, self.activation.adapt(KernelState.diagonal(var, 1), CORRELATION_ACCURACY)
+            )
         return CorrelationMap(activation, w_std, b_std, variance)
 
 
@@ -152,7 +161,7 @@ class CorrelationMap:
         The map is `c -> Σ_n a_n² c^n`. No coefficient is negative, so it is convex on [0, 1] and meets the diagonal
         once below 1.
         """
-        grid = np.geomspace(1.0, NEAREST, 45)
+        grid = np.geomspace(1.0, NEAREST, PADDING)
         gains = self(grid) - grid
         if abs(gains[0]) <= KEPT:
             return 1.0  # uncorrelated inputs stay so
@@ -164,13 +173,14 @@ class CorrelationMap:
         return _root(lambda defect: float(self(np.array([defect]))[0]) - defect, low, high)
 
     def _evaluate(self, defects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        layers = Serial(self.activation, Dense(1, self.w_std, self.b_std))
+        size = len(defects)
+        padded = np.concatenate(
+            [defects, np.full(-size % PADDING, 1.0)]
+        )  # one compiled program for few defects
         with precision(np.float64):
-            var = jnp.full(len(defects), self.variance, jnp.float64)
-            defect = jnp.asarray(defects, jnp.float64)
-            state = KernelState(var * (1.0 - defect), None, var, var, defect, 2.0 - defect, 1)
-            layers = Serial(self.activation, Dense(1, self.w_std, self.b_std))
-            after, slope = _correlate(layers, self.activation, state)
-            return np.array(after), self.w_std**2 * np.array(slope)
+            after, slope = _correlate(layers, self.activation, np.float64(self.variance), padded)
+            return np.array(after)[:size], self.w_std**2 * np.array(slope)[:size]
 
 
 def _root(function, low: float, high: float) -> float:
@@ -186,16 +196,20 @@ def _root(function, low: float, high: float) -> float:
 
 
 @jax.jit
-def _second_moment(activation: Activation, variance: jax.Array) -> jax.Array:
+def _second_moment(activation: Activation, variance: Any) -> jax.Array:
     return activation.second_moment(variance)
 
 
 @jax.jit
-def _slopes(activation: Activation, variance: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _slopes(activation: Activation, variance: Any) -> tuple[jax.Array, jax.Array]:
     _, of_moment = jax.jvp(activation.second_moment, (variance,), (jnp.ones_like(variance),))
     return of_moment, activation.dual_derivative(GaussianPair.same(variance))
 
 
 @jax.jit
-def _correlate(layer: Serial, activation: Activation, state: KernelState) -> tuple[jax.Array, jax.Array]:
-    return layer.propagate(state).defect, activation.dual_derivative(state.pair)
+def _correlate(
+    layers: Serial, activation: Activation, variance: Any, defects: Any
+) -> tuple[jax.Array, jax.Array]:
+    var = jnp.full(1, variance)
+    state = KernelState(var * (1.0 - defects), None, var, var, defects, 2.0 - defects, 1)
+    return layers.propagate(state).defect, activation.dual_derivative(state.pair)

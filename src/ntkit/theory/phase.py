@@ -19,7 +19,7 @@ CRITICAL = 1e-8
 TRAINABLE = 6.0
 """Networks train up to about this many correlation depths (Schoenholz et al. 2017, figure 5)."""
 
-WEIGHTS = np.geomspace(0.05, 20.0, 121)
+WEIGHTS = np.geomspace(0.05, 20.0, 61)
 """Where the edge of chaos is looked for, before a root is found between two neighbours."""
 
 
@@ -175,14 +175,18 @@ def critical_line(
 ) -> Float[np.ndarray, "points 2"]:
     """The edge of chaos as pairs `(w_std, b_std)`; values of `b_std` for which there is none are left out."""
     field = MeanField.of(activation)
-    points = []
-    for b_std in b_stds:
-        _, b_std, initial = checked_scales("critical_line", 1.0, b_std, initial_variance)
-        try:
-            points.append((_critical(field, b_std, initial), b_std))
-        except ValueError:
-            continue
-    return np.array(points, dtype=np.float64).reshape(-1, 2)
+    scales = [checked_scales("critical_line", 1.0, b_std, initial_variance) for b_std in b_stds]
+    edges = [(critical_edge(field, b_std, initial), b_std) for _, b_std, initial in scales]
+    found = [(edge, b_std) for edge, b_std in edges if edge is not None]
+    return np.array(found, dtype=np.float64).reshape(-1, 2)
+
+
+def critical_edge(field: MeanField, b_std: float, initial: float) -> float | None:
+    """`critical_w_std` for tabulated moments, None where there is no edge."""
+    try:
+        return _critical(field, b_std, initial)
+    except ValueError:
+        return None
 
 
 def _critical(field: MeanField, b_std: float, initial: float) -> float:
@@ -217,8 +221,8 @@ def _critical(field: MeanField, b_std: float, initial: float) -> float:
             if before is not None:
                 raise ValueError(
                     f"critical_w_std needs a finite variance where χ_1 = 1, got {name} whose variance has no limit from "
-                    f"about w_std = {w_std:.4g} on, at b_std = {b_std:g}, before χ_1 reaches 1. Use a smaller b_std, "
-                    "another initial_variance, or a bounded activation."
+                    f"about w_std = {w_std:.4g} on, at b_std = {b_std:g}, before χ_1 reaches 1. Use a smaller "
+                    "b_std, another initial_variance, or a bounded activation."
                 )
         elif current == 0.0:
             return w_std
@@ -226,8 +230,8 @@ def _critical(field: MeanField, b_std: float, initial: float) -> float:
             return float(brentq(between, before[0], w_std, xtol=1e-14, rtol=1e-14))
         before = None if current is None else (w_std, current)
     raise ValueError(
-        f"critical_w_std needs an activation whose χ_1 passes 1 for w_std between {WEIGHTS[0]:g} and {WEIGHTS[-1]:g}, "
-        f"got {name} at b_std = {b_std:g}, which stays on one side."
+        f"critical_w_std needs an activation whose χ_1 passes 1 for w_std between {WEIGHTS[0]:g} and "
+        f"{WEIGHTS[-1]:g}, got {name} at b_std = {b_std:g}, which stays on one side."
     )
 
 

@@ -1,14 +1,16 @@
 """The phase diagram over the scales of weights and biases, and what great depth does to the tangent kernel."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from ntkit.engines.plan import tracked
+from ntkit.errors import AccuracyWarning
 from ntkit.nn.activations.base import Activation
 from ntkit.theory.mean_field import MeanField
-from ntkit.theory.phase import Phase, checked_scales, critical_line, phase, phase_of
+from ntkit.theory.phase import Phase, checked_scales, critical_edge, phase, phase_of
 
 SMALL_DEFECTS = np.array([1e-4, 1e-3])
 """Where the bend of the correlation map at c = 1 is measured."""
@@ -68,17 +70,26 @@ def phase_diagram(
     ]
     field = MeanField.of(activation)
     rows: list[list[Phase]] = []
-    edges: list[np.ndarray] = []
+    edges: list[float | None] = []
     interrupted = False
-    try:
-        for line in tracked(grid, len(grid), "drawing the phase diagram"):
-            row = [phase_of(field, *point) for point in line]
-            edges.append(critical_line(activation, [line[0][1]], initial_variance))
-            rows.append(row)
-    except KeyboardInterrupt:
-        if not rows:
-            raise
-        interrupted = True
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AccuracyWarning)
+        try:
+            for line in tracked(grid, len(grid), "drawing the phase diagram"):
+                row = [phase_of(field, *point) for point in line]
+                edges.append(critical_edge(field, line[0][1], line[0][2]))
+                rows.append(row)
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            interrupted = True
+    if caught:
+        warnings.warn(
+            f"phase_diagram: correlation depths of {len(caught)} points are less accurate than asked for. The last: "
+            f"{caught[-1].message}",
+            AccuracyWarning,
+            stacklevel=2,
+        )
 
     def table(value) -> np.ndarray:
         return np.array([[value(found) for found in row] for row in rows])
@@ -90,7 +101,10 @@ def phase_diagram(
         variances=table(lambda found: found.variance),
         slopes=table(lambda found: np.inf if found.slope is None else found.slope),
         correlation_depths=table(lambda found: found.correlation_depth or 0.0),
-        critical=np.concatenate(edges[: len(rows)]),
+        critical=np.array(
+            [(edge, row[0].b_std) for edge, row in zip(edges, rows, strict=False) if edge is not None],
+            dtype=np.float64,
+        ).reshape(-1, 2),
         interrupted=interrupted,
     )
 
