@@ -61,7 +61,8 @@ class AngleProfile:
 
     def __call__(self, cosines: Float[np.ndarray, " c"]) -> Float[np.ndarray, " c"]:
         """`κ(ρ)`."""
-        return self.kernel(_circle(self.features, np.ones(1), self.radius), self._at(cosines))[0]
+        first, others = (_circle(self.features, at, self.radius) for at in (np.ones(1), cosines))
+        return np.asarray(self.kernel(first, others))[0]
 
     def size(self, who: str, norms: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """`(|x| / r)^p` of points of these norms.
@@ -92,9 +93,6 @@ class AngleProfile:
             nodes = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
         powers = nodes[:, None] ** np.arange(degree + 1)[None, :]
         return scipy.optimize.nnls(powers, self(nodes))[0]
-
-    def _at(self, cosines: np.ndarray) -> np.ndarray:
-        return _circle(self.features, cosines, self.radius)
 
     def _check(self, who: str, x: np.ndarray) -> None:
         """Raise unless the kernel agrees with its profile on the points."""

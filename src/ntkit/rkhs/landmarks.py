@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import scipy.optimize
 from sklearn.cluster import kmeans_plusplus
 
 from ntkit.kernels.base import Kernel
@@ -26,15 +27,23 @@ def _spread(kernel: Kernel, x: np.ndarray, count: int, random: np.random.RandomS
 def _leverage(kernel: Kernel, x: np.ndarray, count: int, random: np.random.RandomState) -> np.ndarray:
     """With probability proportional to the ridge leverage score `[K (K + λI)^{-1}]_ii` (Alaoui & Mahoney 2015).
 
-    λ is the mean of the eigenvalues beyond the first `count`, what the approximation cannot represent anyway.
+    λ is such that the scores sum to half of `count`, so that few points are told from many.
     """
     spectrum = decompose(kernel(x), name=repr(kernel), who="Nystrom")
-    eigenvalues = np.maximum(spectrum.eigenvalues, 0.0)
-    rest = eigenvalues[: max(1, len(x) - count)].mean()
-    shares = eigenvalues / np.maximum(eigenvalues + rest, np.finfo(float).tiny)
-    scores = spectrum.eigenvectors**2 @ shares
+    eigenvalues = np.where(spectrum.retained, spectrum.eigenvalues, 0.0)
+    largest = eigenvalues[-1]
+    if largest == 0:
+        return _uniform(kernel, x, count, random)
+
+    def excess(logarithm: float) -> float:
+        return (eigenvalues / (eigenvalues + largest * np.exp(logarithm))).sum() - count / 2
+
+    lowest, highest = np.log(np.finfo(float).eps) - 1.0, np.log(len(x)) + 2.0
+    solvable = excess(lowest) > 0 > excess(highest)
+    logarithm = scipy.optimize.brentq(excess, lowest, highest) if solvable else lowest
+    scores = spectrum.eigenvectors**2 @ (eigenvalues / (eigenvalues + largest * np.exp(logarithm)))
     # A choice without replacement needs as many positive scores.
-    scores = np.maximum(scores, 1e-12 * scores.max()) if scores.any() else np.ones(len(x))
+    scores = np.maximum(scores, 1e-12 * scores.max())
     return random.choice(len(x), count, replace=False, p=scores / scores.sum())
 
 
