@@ -160,5 +160,6 @@ def _portion(
         throw=False,
     )
     finished = diffrax.is_okay(solution.result) | (solution.result == diffrax.RESULTS.max_steps_reached)
-    assert solution.ts is not None and solution.ys is not None
+    assert solution.ts is not None
+    assert solution.ys is not None
     return solution.ts, solution.ys, ~finished

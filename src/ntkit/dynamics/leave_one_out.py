@@ -46,10 +46,10 @@ def leave_one_out_means(
     means = np.empty((len(distances), *training.error.shape))
     means[distances == 0] = 0.0
     if infinite.any():
-        means[infinite] = _without_each(training, np.zeros(1, complex), ridge).real
+        means[infinite] = np.real(_without_each(training, np.zeros(1, complex), ridge))
     for moment in np.flatnonzero((distances > 0) & ~infinite):
         contour, weights = _parabola(float(distances[moment]))
-        means[moment] = np.tensordot(weights, _without_each(training, contour, ridge), axes=1).real
+        means[moment] = np.real(np.tensordot(weights, _without_each(training, contour, ridge), axes=1))
     return training.start[None, :, :] + means
 
 

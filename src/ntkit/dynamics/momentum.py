@@ -73,7 +73,7 @@ class HeavyBallFlowFilter(SpectralFilter):
 
 
 def _oscillation(half: float, squared: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, ...]:
-    """`e^{-at}` (1 when the others contain it), `cosh wt` or `cos`, and `e^{-at} sinh(wt) / w`, for w² of either sign."""
+    """`e^{-at}` (1 where the others contain it), `cosh wt` or `cos`, and `e^{-at} sinh(wt) / w`; w² of either sign."""
     discriminant = half**2 - squared
     over = (discriminant > 0)[None, :]
     frequency = np.sqrt(np.abs(discriminant))[None, :]
@@ -113,8 +113,8 @@ def _series(times: np.ndarray, friction: float, squared: np.ndarray) -> np.ndarr
 class HeavyBallFilter(SpectralFilter):
     """Steps with momentum, `θ_{k+1} = θ_k - η ∇L + β (θ_k - θ_{k-1})`: `r_{k+1} = (1 + β - ηλ) r_k - β r_{k-1}`.
 
-    With the roots `z₁, z₂` of `z² - (1 + β - ηλ) z + β`: `r_k = z₁^k + (z₁ - 1 + ηλ) (z₂^k - z₁^k) / (z₁ - z₂)`; they are
-    real and positive for `ηλ <= (1 - √β)²`, complex of size √β up to `(1 + √β)²`, and negative beyond.
+    With the roots `z₁, z₂` of `z² - (1 + β - ηλ) z + β`: `r_k = z₁^k + (z₁ - 1 + ηλ) (z₂^k - z₁^k) / (z₁ - z₂)`.
+    They are real and positive for `ηλ <= (1 - √β)²`, complex of size √β up to `(1 + √β)²`, and negative beyond.
 
     Args:
         rate: η, already divided by the loss's reduction; below `2 (1 + β) / (λ_max + ρ)`.

@@ -26,8 +26,8 @@ class PiecewiseConstant:
     [5.0, 10.0, 12.0]
     """
 
-    rates: tuple[float, ...]
-    boundaries: tuple[float, ...] = ()
+    rates: tuple[float | int, ...]
+    boundaries: tuple[float | int, ...] = ()
 
     def __post_init__(self) -> None:
         rates, boundaries = (tuple(float(value) for value in part) for part in (self.rates, self.boundaries))
@@ -41,7 +41,7 @@ class PiecewiseConstant:
                 f"{len(boundaries)} boundaries."
             )
         edges = np.array((0.0, *boundaries, np.inf))
-        if not (np.diff(edges) > 0).all() or not np.isfinite(boundaries).all():
+        if not np.isfinite(boundaries).all() or not (np.diff(edges) > 0).all():
             raise ValueError(
                 f"PiecewiseConstant needs positive, increasing, finite boundaries, got {boundaries}."
             )
@@ -72,8 +72,8 @@ class PiecewiseConstant:
         """The rate in force at each moment; at a boundary, the next one."""
         return np.array(self.rates)[np.searchsorted(self.boundaries, np.asarray(moments), side="right")]
 
-    def time_at(self, distances: Any) -> Float[np.ndarray, " t"]:
-        """The time by which each distance has been travelled, the inverse of `distance`."""
+    def time_at(self, distances: Any) -> Any:
+        """The time by which each distance (a number or an array) has been travelled, the inverse of `distance`."""
         corners = self.distance(self.edges[:-1])
         piece = np.searchsorted(corners, np.asarray(distances), side="right") - 1
         return self.edges[piece] + (np.asarray(distances) - corners[piece]) / np.array(self.rates)[piece]

@@ -77,7 +77,7 @@ class SpectralTraining:
         return self.weight * 0.5 * (moments.remaining(self.spectrum) ** 2 @ self._squared_errors())
 
     def loss_rates(self, moments: SpectralFilter, speed: Float[np.ndarray, "t n"]) -> Float[np.ndarray, " t"]:
-        """`dL/dt = -c Σ_i r_i λ_i ẇ_i E[e_i²]`, `speed` being the growth `ẇ` of the weights of the retained directions."""
+        """`dL/dt = -c Σ_i r_i λ_i ẇ_i E[e_i²]`; `speed` is the growth `ẇ` of the retained directions' weights."""
         retained = self.spectrum.retained
         weighted = (self.eigenvalues * self._squared_errors())[retained]
         return 0.0 - self.weight * ((moments.remaining(self.spectrum)[:, retained] * speed) @ weighted)
