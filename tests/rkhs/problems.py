@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntkit.kernels import NNGP, NTK, RBF, Kernel
+from ntkit.kernels import NNGP, NTK, Kernel
 from ntkit.nn import Dense, Erf, Relu, Serial
 from ntkit.rkhs import Expansion
 
@@ -30,7 +30,7 @@ class Laplace(Kernel):
 KERNELS = {
     "ntk relu": NTK(DEEP),
     "nngp erf": NNGP(SMOOTH),
-    "sum": RBF(1.3) + 0.5 * NTK(DEEP),
+    "sum": Laplace() + 0.5 * NTK(DEEP),
     "laplace": Laplace(),
 }
 

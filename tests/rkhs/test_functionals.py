@@ -56,7 +56,7 @@ def table(kernel):
     }
 
 
-NAMES = list(table(LAPLACE))
+FUNCTIONALS = table(LAPLACE)
 
 
 def check_gradient(functional, kernel, seed):
@@ -77,11 +77,11 @@ def check_gradient(functional, kernel, seed):
     return deviation / (size + 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FUNCTIONALS)
 @settings(max_examples=12)
 @given(seed=st.integers(0, 10_000))
 def test_every_gradient_is_the_derivative_in_every_direction(name, seed):
-    check_gradient(table(LAPLACE)[name], LAPLACE, seed)
+    check_gradient(FUNCTIONALS[name], LAPLACE, seed)
 
 
 @pytest.mark.parametrize("kernel", [KERNELS["ntk relu"]], ids=["ntk relu"])
@@ -112,8 +112,7 @@ def test_elementary_gradients_are_the_textbook_ones():
 
 
 def test_the_algebra_is_linear():
-    f, functionals = drawn(LAPLACE, 1), table(LAPLACE)
-    first, second = functionals["evaluation"], functionals["logistic"]
+    f, first, second = drawn(LAPLACE, 1), FUNCTIONALS["evaluation"], FUNCTIONALS["logistic"]
     a, b = first.value(f), second.value(f)
     cases = [
         (first + second, a + b),
@@ -133,7 +132,7 @@ def test_the_algebra_is_linear():
 
 
 def test_only_affine_gradients_count_as_quadratic():
-    names = {name for name, functional in table(LAPLACE).items() if functional.is_quadratic}
+    names = {name for name, functional in FUNCTIONALS.items() if functional.is_quadratic}
     elementary = {"evaluation", "squared norm", "inner product", "squared error", "half squared error"}
     assert names == elementary | {"sum", "multiple"}
 

@@ -19,7 +19,7 @@ POINTS = np.concatenate([X, OTHER])
 NETWORK = Serial(Dense(64, w_std=1.4, b_std=0.2), Relu(), Dense(1, w_std=1.2, b_std=0.1))
 MODELS = {
     "gaussian": RandomFunctionModel(LAPLACE, 40, jax.random.key(1)).sample(POINTS),
-    "networks": RandomFunctionModel.from_networks(NETWORK, 20, jax.random.key(2)),
+    "networks": RandomFunctionModel.from_networks(NETWORK, 16, jax.random.key(2)),
 }
 LOSSES = {
     "squared": (optax.squared_error, Y),
@@ -28,8 +28,11 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("loss", "y"), LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize(
+    ("name", "loss", "y"),
+    [*(("gaussian", *loss) for loss in LOSSES.values()), ("networks", *LOSSES["squared"])],
+    ids=[*LOSSES, "squared, networks"],
+)
 def test_descent_of_parameters_is_kernel_gradient_descent_step_by_step(name, loss, y):
     """Eight steps, training and test outputs: rounding of sums of 40 products and 8 steps, no more."""
     model, step = MODELS[name], 0.03
@@ -73,6 +76,7 @@ def test_the_tangent_kernel_is_the_mean_of_outer_products():
     np.testing.assert_allclose(gram, sum(np.outer(f, f) for f in values.T) / 40, rtol=0, atol=1e-14)
     np.testing.assert_allclose(model.tangent_kernel.diag(POINTS), np.diag(gram), rtol=1e-14)
     np.testing.assert_allclose(model.tangent_kernel(X, OTHER), gram[:9, 9:], rtol=0, atol=1e-14)
+    assert model.tangent_kernel == model.tangent_kernel != MODELS["networks"].tangent_kernel
 
 
 def test_the_tangent_kernel_converges_at_the_rate_one_over_the_root_of_the_count():

@@ -12,7 +12,6 @@ from ntkit.numerics.dtypes import is_concrete
 from ntkit.rkhs.expansion import Expansion
 from ntkit.rkhs.functional import Functional
 from ntkit.rkhs.positions import Position, place
-from ntkit.rkhs.stability import largest_stable_step
 
 ROUNDING = 1e-9
 """A value above the first by less than this, relative, has not risen."""
@@ -157,10 +156,8 @@ def _result(
 
 
 def _refuse(functional: Functional, start: Position, step_size: float) -> None:
-    """Raise at once for a quadratic functional whose steps cannot converge."""
-    if not functional.is_quadratic:
-        return
-    bound = largest_stable_step(functional, start.expansion())
+    """Raise at once where the steps are known not to converge."""
+    bound = start.stable_step(functional)
     if step_size >= bound:
         raise DescentDivergedError(
             f"functional_gradient_descent needs a step_size below {bound:.6g} = 2 / (largest second derivative of "

@@ -10,6 +10,7 @@ import numpy as np
 from ntkit.rkhs.expansion import Expansion
 from ntkit.rkhs.functional import Functional
 from ntkit.rkhs.span import Coordinates, Span
+from ntkit.rkhs.stability import stable_step
 
 
 class View(NamedTuple):
@@ -41,6 +42,10 @@ class Position(ABC):
         """The functional at the function."""
 
     @abstractmethod
+    def stable_step(self, functional: Functional) -> float:
+        """The step size from which a descent is known to diverge; infinite where that is not known."""
+
+    @abstractmethod
     def expansion(self) -> Expansion:
         """The function."""
 
@@ -62,6 +67,9 @@ class FreePosition(Position):
             float(gradient.norm()),
             lambda step_size: FreePosition(self.function - step_size * gradient),
         )
+
+    def stable_step(self, functional: Functional) -> float:
+        return np.inf
 
     def expansion(self) -> Expansion:
         return self.function
@@ -86,6 +94,9 @@ class FixedPosition(Position):
             float(np.sqrt(square)),
             lambda step_size: FixedPosition(self.span, self.span.moved(self.function, -step_size * gradient)),
         )
+
+    def stable_step(self, functional: Functional) -> float:
+        return stable_step(functional, self.function) if functional.is_quadratic else np.inf
 
     def expansion(self) -> Expansion:
         return self.function.expansion()

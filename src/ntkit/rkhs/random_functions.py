@@ -14,6 +14,7 @@ from ntkit.kernels.base import Kernel
 from ntkit.nn.base import Layer
 from ntkit.numerics.dtypes import Array, as_points, as_targets
 from ntkit.numerics.host import like, on_host, working
+from ntkit.numerics.trees import pytree
 from ntkit.rkhs.descent import ROUNDING, DescentDivergedError
 from ntkit.rkhs.draws import GaussianDraws, NetworkDraws, RandomFunctions
 
@@ -181,6 +182,7 @@ class ParameterDescent:
     interrupted: bool
 
 
+@pytree("functions")
 @dataclass(frozen=True, eq=False)
 class RandomFunctionKernel(Kernel):
     """`K̃(x, x') = P^{-1} Σ_p f^(p)(x) f^(p)(x')`: the tangent kernel of a random-function model, of rank at most P.

@@ -5,7 +5,7 @@ import scipy.sparse.linalg
 
 from ntkit.rkhs.expansion import Expansion
 from ntkit.rkhs.functional import Functional
-from ntkit.rkhs.span import Span
+from ntkit.rkhs.span import Coordinates, Span
 
 SMALLEST_ITERATIVE = 16
 """Below this many coordinates the second derivative is written out: the Arnoldi iteration needs room."""
@@ -42,8 +42,13 @@ def largest_stable_step(functional: Functional, f0: Expansion) -> float:
             "on where the descent goes: try steps, those too large are refused."
         )
     span = Span.of(f0.kernel, (f0.centers, *points))
-    shape = (len(span.gram), f0.outputs)
-    origin = span.moved(span.coordinates(f0), np.zeros(shape))
+    return stable_step(functional, span.coordinates(f0))
+
+
+def stable_step(functional: Functional, f0: Coordinates) -> float:
+    """The same for a quadratic functional at a function of a span, whose Gram matrix is there already."""
+    span, shape = f0.span, f0.coefficients.shape
+    origin = span.moved(f0, -f0.coefficients)
 
     def gradient(coefficients: np.ndarray) -> np.ndarray:
         there = span.moved(origin, coefficients)
