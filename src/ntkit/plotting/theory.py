@@ -13,8 +13,7 @@ PHASES = {
     "ordered": ("#cfe3f2", "ordered"),
     "critical": (BLACK, "critical"),
     "chaotic": ("#f6d2bd", "chaotic"),
-    "divergent": ("#d9d9d9", "no limit (divergent)"),
-    "oscillating": ("#efe3b0", "no limit (oscillating)"),
+    "divergent": ("#d9d9d9", "divergent"),
 }
 
 

@@ -33,7 +33,7 @@ def alignment(first: Float[Array, "n n"], second: Float[Array, "n n"]) -> float:
     >>> round(alignment(np.eye(2), np.ones((2, 2))), 6)
     0.707107
     """
-    return _cosine("alignment", *_two("alignment", first, second))
+    return _cosine(*_two("alignment", first, second))
 
 
 def centered_alignment(first: Float[Array, "n n"], second: Float[Array, "n n"]) -> float:
@@ -61,7 +61,7 @@ def centered_alignment(first: Float[Array, "n n"], second: Float[Array, "n n"]) 
                 "centered_alignment needs Gram matrices that differ from a constant, got one that does not. "
                 "Its kernel sees no difference between the points."
             )
-    return _cosine("centered_alignment", *centered)
+    return _cosine(*centered)
 
 
 def target_alignment(gram: Float[Array, "n n"], y: Float[Array, "n k"]) -> float:
@@ -135,15 +135,17 @@ def compare_kernels(
 
 
 def _two(who: str, first: Array, second: Array) -> tuple[np.ndarray, np.ndarray]:
-    first, second = on_host(first), on_host(second)
-    check_finite(who, first, "first")
-    check_finite(who, second, "second")
-    return first, second
+    """Both matrices in float64, divided by their largest entry so that no square overflows."""
+    scaled = []
+    for name, given in (("first", first), ("second", second)):
+        gram = on_host(given)
+        check_finite(who, gram, name)
+        largest = float(np.abs(gram).max())
+        if largest == 0.0:
+            raise ValueError(f"{who} needs Gram matrices that are not zero, got a zero matrix.")
+        scaled.append(gram / largest)
+    return scaled[0], scaled[1]
 
 
-def _cosine(who: str, first: np.ndarray, second: np.ndarray) -> float:
-    # Each is divided by its own norm first, so that nothing overflows.
-    norms = [float(np.linalg.norm(gram)) for gram in (first, second)]
-    if min(norms) == 0.0:
-        raise ValueError(f"{who} needs Gram matrices that are not zero, got a zero matrix.")
-    return float(np.vdot(first / norms[0], second / norms[1]))
+def _cosine(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.vdot(first, second) / (np.linalg.norm(first) * np.linalg.norm(second)))

@@ -16,9 +16,12 @@ from ntkit.nn.state import KernelState
 from ntkit.numerics.dtypes import precision
 from ntkit.numerics.gaussian_pair import GaussianPair
 
-Outcome = Literal["converged", "collapsed", "diverged", "oscillating", "kept"]
-"""What becomes of the variance with depth: it reaches a positive fixed point; goes to 0; grows without bound; jumps
-about an unstable fixed point; or stays whatever it was (ReLU at `w_std = √2` without biases)."""
+Outcome = Literal["converged", "collapsed", "diverged", "kept"]
+"""What becomes of the variance with depth: it reaches a positive fixed point; goes to 0; grows without bound; or
+stays whatever it was (ReLU at `w_std = √2` without biases).
+
+It cannot oscillate: `d log E[φ(√q z)²] / d log q = E[(z² − 1) φ²] / (2 E[φ²]) >= −1/2`, so where the map falls it
+contracts."""
 
 VARIANCES = np.geomspace(1e-12, 1e12, 385)
 """Where fixed points are looked for, before a root is found between two neighbours."""
@@ -85,8 +88,8 @@ class MeanField:
     def fixed_variance(self, w_std: float, b_std: float, initial: float) -> FixedVariance:
         """The variance that layers `q -> w_std² E[φ(√q z)²] + b_std²` lead to from an initial one.
 
-        For a moment that grows with q (as of every usual activation) this is the nearest fixed point in the direction
-        in which the first layer moves, found as a root, so that it is exact however slowly layers approach it.
+        The nearest fixed point in the direction in which the first layer moves, found as a root, so that it is exact
+        however slowly layers approach it. (Where the moment both grows and falls with q, a layer could leap over it.)
         """
 
         def change(variance: float) -> float:
@@ -99,9 +102,7 @@ class MeanField:
         if abs(first) <= KEPT * initial:
             near = np.abs(np.log(VARIANCES / initial)) < 0.2
             kept = np.abs(changes[near]) <= KEPT * VARIANCES[near]
-            if kept.all():
-                return FixedVariance("kept", initial)
-            return self._judged(w_std, initial)
+            return FixedVariance("kept" if kept.all() else "converged", initial)
         if first > 0:
             beyond = initial < VARIANCES
             ends = np.concatenate([[initial], VARIANCES[beyond]])
@@ -113,17 +114,13 @@ class MeanField:
         if passed.any():
             position = int(np.argmax(passed))
             low, high = sorted((float(ends[position]), float(ends[position + 1])))
-            return self._judged(w_std, _root(change, low, high))
+            return FixedVariance("converged", _root(change, low, high))
         if first > 0:
             return FixedVariance("diverged", np.inf)
         floor = w_std**2 * self.moment_at_zero + b_std**2
         if floor == 0.0:
             return FixedVariance("collapsed", 0.0)
-        return self._judged(w_std, _root(change, min(floor, float(ends[-1])) / 2.0, float(ends[-1])))
-
-    def _judged(self, w_std: float, variance: float) -> FixedVariance:
-        stable = w_std**2 * self.slopes(variance)[0] >= -1.0
-        return FixedVariance("converged" if stable else "oscillating", variance)
+        return FixedVariance("converged", _root(change, min(floor, float(ends[-1])) / 2.0, float(ends[-1])))
 
     def correlations(self, w_std: float, b_std: float, variance: float) -> "CorrelationMap":
         """The map of correlations at a fixed variance."""

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from ntkit.nn.activations.base import Activation
 from ntkit.theory.mean_field import MeanField, Outcome
 
-Label = Literal["ordered", "critical", "chaotic", "divergent", "oscillating"]
+Label = Literal["ordered", "critical", "chaotic", "divergent"]
 
 CRITICAL = 1e-8
 """`χ_1` within this of 1 counts as critical."""
@@ -30,8 +30,8 @@ class Phase:
     Attributes:
         w_std: standard deviation of the weights, σ_w.
         b_std: standard deviation of the biases, σ_b.
-        outcome: what becomes of the variance: "converged", "collapsed" (to 0), "diverged", "oscillating" (about an
-            unstable fixed point) or "kept" (every variance is a fixed point).
+        outcome: what becomes of the variance: "converged", "collapsed" (to 0), "diverged" or "kept" (every
+            variance is a fixed point).
         variance: q*, where the variance of pre-activations goes; 0 when collapsed, infinite when diverged.
         slope: `χ_1 = σ_w² E[φ'(√q* z)²]`, the factor by which one layer multiplies small distances between inputs
             and, backwards, gradients; None when the variance diverged.
@@ -52,11 +52,9 @@ class Phase:
 
     @property
     def label(self) -> Label:
-        """Ordered (`χ_1 < 1`: all inputs become alike), chaotic (`χ_1 > 1`: like inputs part), critical or neither."""
+        """Ordered (`χ_1 < 1`: all inputs become alike), chaotic (`χ_1 > 1`: like inputs part), critical or divergent."""
         if self.slope is None:
             return "divergent"
-        if self.outcome == "oscillating":
-            return "oscillating"
         if abs(self.slope - 1.0) <= CRITICAL:
             return "critical"
         return "ordered" if self.slope < 1.0 else "chaotic"
@@ -94,7 +92,6 @@ class Phase:
             "chaotic": "its diagonal grows exponentially; its condition number tends to 1: it trains fast and "
             "generalises no better than a constant",
             "divergent": "signals grow without bound; scale the weights down",
-            "oscillating": "signals have no limit in depth",
         }[self.label]
 
 
@@ -193,7 +190,7 @@ def _critical(field: MeanField, b_std: float, initial: float) -> float:
     def log_slope(w_std: float) -> float | None:
         """`log χ_1`, None where the variance has no limit."""
         outcome, variance = field.fixed_variance(w_std, b_std, initial)
-        if outcome in ("diverged", "oscillating"):
+        if outcome == "diverged":
             return None
         return float(np.log(np.maximum(w_std**2 * field.slopes(variance)[1], 1e-300)))
 

@@ -23,7 +23,7 @@ class PhaseDiagram:
     Attributes:
         w_stds: columns, shape (w,).
         b_stds: rows, shape (b,); fewer than asked for only when interrupted.
-        labels: "ordered", "critical", "chaotic", "divergent" or "oscillating", shape (b, w).
+        labels: "ordered", "critical", "chaotic" or "divergent", shape (b, w).
         variances: q*, 0 where collapsed and infinite where divergent, shape (b, w).
         slopes: χ_1, infinite where divergent, shape (b, w).
         correlation_depths: ξ_c, infinite where critical and 0 where divergent, shape (b, w).
