@@ -9,6 +9,7 @@ from ntkit.theory.alignment import (
     compare_kernels,
     target_alignment,
 )
+from ntkit.theory.certificate import Certificate, DependentPoints, convergence_certificate
 from ntkit.theory.experiments import OutputDistribution, output_distribution
 from ntkit.theory.learning_curve import LearningCurve, learning_curve, learning_curve_on
 from ntkit.theory.measured import MeasuredLearningCurve, measured_learning_curve
@@ -21,6 +22,8 @@ from ntkit.theory.tangent_experiments import KernelDeviation, kernel_fluctuation
 
 __all__ = [
     "Alignments",
+    "Certificate",
+    "DependentPoints",
     "Eigensystem",
     "KernelDeviation",
     "LearningCurve",
@@ -35,6 +38,7 @@ __all__ = [
     "centered_alignment",
     "centered_target_alignment",
     "compare_kernels",
+    "convergence_certificate",
     "critical_line",
     "critical_w_std",
     "eigensystem",
