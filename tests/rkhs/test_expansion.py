@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.rkhs.problems import DEEP, KERNELS, OTHER, TEST, Given, X, drawn, scale
+from tests.rkhs.problems import DEEP, KERNELS, OTHER, TEST, Given, Laplace, X, drawn, scale
 
 from ntkit.errors import NotPositiveDefiniteError
 from ntkit.inference import blocks
@@ -204,6 +204,16 @@ def test_functions_of_different_spaces_do_not_mix():
             f + other
         with pytest.raises(ValueError, match="needs functions of one kernel"):
             f @ other
+
+    class Compared(Laplace):
+        def __eq__(self, other):
+            return isinstance(other, Compared)
+
+        __hash__ = None
+
+    assert drawn(Compared(), 1).distance(drawn(Compared(), 1)) == 0.0
+    with pytest.raises(ValueError, match="needs functions of one kernel"):
+        drawn(Laplace(), 1) + drawn(Laplace(), 2)
     with pytest.raises(ValueError, match="equally many outputs, got 2 and 1"):
         f + drawn(RBF(1.0), 1, outputs=1)
     with pytest.raises(ValueError, match="equally many features, got 3 and 2"):

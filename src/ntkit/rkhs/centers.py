@@ -36,8 +36,7 @@ def join(*point_sets: Any) -> Any:
 
 def distinct(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which rows are the first of their kind, and for every row the position of its kind among those."""
-    # Adding zero turns -0.0 into 0.0, the same point.
-    _, first, kind = np.unique(points + points.dtype.type(0), axis=0, return_index=True, return_inverse=True)
+    _, first, kind = np.unique(points, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
     position = np.empty_like(order)
     position[order] = np.arange(len(order))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from ntkit.kernels.base import Kernel
+from ntkit.numerics.trees import Value
 
 
 class Element(ABC):
@@ -31,9 +32,10 @@ def same_kernel(first: Kernel, second: Kernel) -> bool:
     """Whether two kernels are one value: the same structure and the same numbers."""
     if first is second:
         return True
-    leaves = jax.tree_util.tree_leaves(first)
-    # A kernel that is no pytree has no numbers to compare: only itself is the same.
-    return not (len(leaves) == 1 and leaves[0] is first) and first == second
+    if type(first).__eq__ is Value.__eq__ and jax.tree_util.all_leaves([first]):
+        # A kernel that is no pytree and compares by no rule of its own is the same as itself only.
+        return False
+    return bool(first == second)
 
 
 def check_same_space(who: str, first: Element, second: Element) -> None:
