@@ -13,7 +13,10 @@ from ntkit.kernels.base import Kernel
 from ntkit.theory.power_law import PowerLaw, fit_power_law
 
 NODES = 256
-"""Quadrature nodes of one piece of [0, π], and points of one call of the kernel, so that it compiles for one shape."""
+"""Quadrature nodes of one piece of [0, π]: the side of a kernel's tile, which compiles for one shape."""
+
+MOST_NUMBERS = 1 << 22
+"""Coordinates of points on which the kernel is evaluated at a time."""
 
 MOST_NODES = 65_536
 """Where the doubling of nodes stops."""
@@ -21,11 +24,11 @@ MOST_NODES = 65_536
 TOLERANCE = 1e-13
 """Doubling stops when no degree's share of the variance moves by more."""
 
-LARGEST_ERROR = 1e-8
+LARGEST_ERROR = 1e-4
 """A degree's share of the variance that is less certain than this is warned of."""
 
 RESOLVED = 100.0
-"""A decay is fitted through eigenvalues that are at least this many times their error."""
+"""Eigenvalues that are not this many times their error are not told from 0."""
 
 SAME_ANGLE = 1e-8
 """Values at one angle may differ by this much of `k(x, x)`: float32 constants inside a kernel are no dependence."""
@@ -42,7 +45,7 @@ class SphereSpectrum:
         dimension: of the space around the sphere, so the sphere itself has one less.
         radius: of the sphere.
         eigenvalues: of degrees 0, 1, ..., shape (degrees,): the n-th part of those of a Gram matrix of n
-            points. What does not exceed its error is 0.
+            points. What is not 100 times its error is 0: in high dimensions all but the lowest degrees.
         multiplicities: how many independent harmonics each degree has, shape (degrees,), as floats: they grow fast.
         errors: how far each eigenvalue may be off (doubling the nodes, and rounding), shape (degrees,).
         variance: `k(x, x)`.
@@ -62,7 +65,7 @@ class SphereSpectrum:
 
     @property
     def tail(self) -> float:
-        """`k(x, x) − Σ_l multiplicity_l eigenvalue_l`, what the degrees beyond the last one hold.
+        """`k(x, x) − Σ_l multiplicity_l eigenvalue_l`, what the degrees beyond the last and those not resolved hold.
 
         Modes too weak to be learnt act as a ridge of this size on the others (Canatar et al. 2021): add it to the
         ridge of `learning_curve`.
@@ -76,8 +79,8 @@ class SphereSpectrum:
 
     @property
     def resolved(self) -> np.ndarray:
-        """Which eigenvalues stand well above their error, a boolean per degree."""
-        return self.eigenvalues > RESOLVED * self.errors
+        """Which eigenvalues are told from 0, a boolean per degree."""
+        return self.eigenvalues > 0.0
 
     def effective_dimension(self, ridge: float | int) -> float:
         """`Σ_l multiplicity_l λ_l / (λ_l + ridge)`, in the eigenvalues' normalisation: that of `K + n ridge I`.
@@ -166,7 +169,7 @@ def sphere_spectrum(
         raise ValueError(f"sphere_spectrum needs a positive, finite radius, got {radius}.")
     radius = float(radius)
     variance = _check_zonal(kernel, dimension, radius)
-    multiplicities = np.array([_multiplicity(dimension, degree) for degree in range(max_degree + 1)])
+    multiplicities = np.array([multiplicity(dimension, degree) for degree in range(max_degree + 1)])
 
     # The integrand has about l + d/2 half-waves; four nodes for each are plenty where it is smooth.
     nodes = NODES * -(-(4 * max_degree + 2 * dimension) // NODES)
@@ -181,15 +184,16 @@ def sphere_spectrum(
         # Where doubling no longer helps, what moves is the rounding of the kernel itself.
         if worst <= TOLERANCE or worst > worst_before / 2.0 or 2 * nodes > MOST_NODES:
             break
-    if worst > LARGEST_ERROR:
+    errors = moved + rounding
+    eigenvalues = np.where(eigenvalues > RESOLVED * errors, eigenvalues, 0.0)
+    uncertain = float((errors * multiplicities)[eigenvalues > 0].max(initial=0.0)) / variance
+    if uncertain > LARGEST_ERROR:
         warnings.warn(
-            f"sphere_spectrum: the last doubling, to {nodes} nodes, moved a degree's share of the variance by "
-            f"{worst:.1e}. The errors of the result say how far each eigenvalue may be off; lower degrees are better.",
+            f"sphere_spectrum: with {nodes} nodes a degree's share of the variance is known to {uncertain:.1e}. "
+            "The errors of the result say how far each eigenvalue may be off; lower degrees are better.",
             AccuracyWarning,
             stacklevel=2,
         )
-    errors = moved + rounding
-    eigenvalues = np.where(eigenvalues > errors, eigenvalues, 0.0)
     return SphereSpectrum(dimension, radius, eigenvalues, multiplicities, errors, variance)
 
 
@@ -220,8 +224,9 @@ def _along_circle(
 ) -> np.ndarray:
     """`k(r first, r (cos θ first + sin θ second))` for orthonormal directions, shape (nodes,)."""
     values = []
-    for start in range(0, len(theta), NODES):
-        angles = theta[start : start + NODES, None]
+    block = NODES * max(1, MOST_NUMBERS // (NODES * len(first)))
+    for start in range(0, len(theta), block):
+        angles = theta[start : start + block, None]
         points = radius * (np.cos(angles) * first[None, :] + np.sin(angles) * second[None, :])
         values.append(np.asarray(kernel(radius * first[None, :], points), np.float64)[0])
     return np.concatenate(values)
@@ -266,7 +271,7 @@ def _legendre_polynomials(dimension: int, max_degree: int, t: np.ndarray) -> np.
     return rows
 
 
-def _multiplicity(dimension: int, degree: int) -> float:
+def multiplicity(dimension: int, degree: int) -> float:
     """The number of independent spherical harmonics of a degree in `R^dimension`."""
     lower = comb(degree + dimension - 3, dimension - 1) if degree >= 2 else 0
     return float(comb(degree + dimension - 1, dimension - 1) - lower)
