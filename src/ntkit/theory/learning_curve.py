@@ -58,11 +58,11 @@ class LearningCurve:
 
 def learning_curve(
     eigenvalues: Float[Array, " m"],
-    squared_coefficients: Float[Array, " m"],
+    squared_coefficients: Float[Array, " same"],
     samples: Any,
     ridge: float | int = 0.0,
     noise: float | int = 0.0,
-    multiplicity: Float[Array, " m"] | None = None,
+    multiplicity: Float[Array, " also_same"] | None = None,
 ) -> LearningCurve:
     """The expected learning curve of kernel (ridge) regression from a Mercer spectrum and a target.
 
@@ -209,10 +209,9 @@ def _threshold(values: np.ndarray, counts: np.ndarray, size: float, ridge: float
 
 
 def _amplify(factor: Any, error: np.ndarray) -> np.ndarray:
-    """The product, 0 where there is no error even at an infinite factor."""
-    return np.multiply(
-        factor, error, where=error > 0, out=np.zeros(np.broadcast_shapes(np.shape(factor), error.shape))
-    )
+    """The product, 0 where either is 0 even if the other is infinite."""
+    factor, error = np.broadcast_arrays(factor, error)
+    return np.multiply(factor, error, where=(error > 0) & (factor > 0), out=np.zeros(error.shape))
 
 
 def _at_least_zero(who: str, name: str, value: float | int) -> float:

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb
 
 import numpy as np
@@ -202,7 +203,7 @@ def _integrate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The eigenvalues by `nodes` nodes, and how far rounding of the integrand moves each."""
     # Pieces of equal length, with Gauss and Legendre's nodes on each.
-    positions, weights = np.polynomial.legendre.leggauss(NODES)
+    positions, weights = _piece()
     pieces = nodes // NODES
     theta = (((positions[None, :] + 1.0) / 2.0 + np.arange(pieces)[:, None]) * np.pi / pieces).ravel()
     weights = np.tile(weights / pieces, pieces)
@@ -217,6 +218,11 @@ def _integrate(
     # Each term is off by a few roundings; a sum of terms of either sign by their root mean square, generously.
     rounding = 8 * np.finfo(np.float64).eps * (np.abs(polynomials) @ (measure * np.abs(values)))
     return eigenvalues, rounding
+
+
+@lru_cache(maxsize=1)
+def _piece() -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(NODES)
 
 
 def _along_circle(
