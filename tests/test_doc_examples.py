@@ -15,6 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 SOURCE = REPOSITORY / "src"
+LONG = ("notes.md",)  # trains and draws networks of several widths; `make check` runs it with the others
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 PARSER = doctest.DocTestParser()
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -43,10 +44,12 @@ PAGES = [
 
 
 def run(text: str, names: dict, title: str, path: Path, line: int) -> None:
-    """Run doctest examples and fail with doctest's own report of what was expected and got."""
+    """Run doctest examples and fail with doctest's own report of what was expected and got; `names` gains theirs."""
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=FLAGS)
-    result = runner.run(PARSER.get_doctest(text, names, title, str(path), line), out=report.append)
+    test = PARSER.get_doctest(text, names, title, str(path), line)
+    result = runner.run(test, out=report.append, clear_globs=False)
+    names.update(test.globs)
     assert result.attempted > 0
     assert result.failed == 0, "".join(report)
 
@@ -68,7 +71,11 @@ def test_the_examples_of_a_docstring_run(path, title, line, docstring, tmp_path,
     run(docstring, vars(module).copy(), title, path, line)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] if page.name in LONG else []) for page in PAGES],
+    ids=[str(page.relative_to(REPOSITORY)) for page in PAGES],
+)
 def test_the_python_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text, names = page.read_text(), {"__name__": "__main__"}
@@ -76,6 +83,5 @@ def test_the_python_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
         line = text.count("\n", 0, block.start(1))
         if block[1].lstrip().startswith(">>>"):
             run(block[1], names, page.name, page, line)
-            names |= {"__name__": "__main__"}
         else:
             exec(compile("\n" * line + block[1], str(page), "exec"), names)
