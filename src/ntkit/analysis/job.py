@@ -10,6 +10,7 @@ import polars as pl
 from ntkit.analysis.evaluate import baseline_rows, calibrate, score, sort_rows, truth_in_units
 from ntkit.analysis.finite_networks import FiniteNetworks, train_finite_networks
 from ntkit.analysis.noise import class_noise, evidence_noise
+from ntkit.analysis.outlook import look_ahead
 from ntkit.analysis.prepare import Prepared, prepare
 from ntkit.analysis.results import Analysis, Learning, ScoreRow, SpectrumSummary
 from ntkit.analysis.settings import Settings
@@ -43,7 +44,7 @@ def fit_table(
 
     In order: encode; choose network, kernel and noise (`select`); condition the Gaussian process; solve
     gradient flow; choose the stopping time; predict the test rows from the three distributions; fit the
-    baselines; train finite networks.
+    baselines; train finite networks; say what the spectrum predicts.
 
     Args:
         frame: The table.
@@ -86,6 +87,10 @@ def fit_table(
         finite = _finite(data, model, flow, settings)
     stage("describing the course of training")
     learning, spectrum = _learning(data, flow, stopping, finite), _spectrum(data, model, flow)
+    stage("predicting from the spectrum")
+    outlook = look_ahead(model, data.rows, settings.seed)
+    if outlook.curve.interrupted:
+        raise KeyboardInterrupt
     stage.finish()
     return Analysis(
         model=model,
@@ -97,6 +102,7 @@ def fit_table(
         calibration={name: calibrate(data, prediction) for name, prediction in predictions.items()},
         learning=learning,
         spectrum=spectrum,
+        outlook=outlook,
         test_rows=data.test_rows,
         test_truth=data.test_frame[target],
         test_targets=truth_in_units(data),

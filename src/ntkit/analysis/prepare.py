@@ -14,14 +14,18 @@ from ntkit.tables.missing import complete_rows
 from ntkit.tables.schema import Column, Schema, category_texts, infer_schema
 from ntkit.tables.split import limit_rows, train_test_rows
 
+FEWEST_ROWS = 10
+"""With fewer rows than this there is nothing to describe."""
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """Encoded rows: training points and targets, test points and targets, and where the test rows came from."""
+    """Encoded rows: training points and targets, test points and targets, and where both came from."""
 
     encoder: TableEncoder
     x: Float[np.ndarray, "n d"]
     y: Float[np.ndarray, "n k"]
+    rows: Int[np.ndarray, " n"]
     x_test: Float[np.ndarray, "m d"]
     y_test: Float[np.ndarray, "m k"]
     test_rows: Int[np.ndarray, " m"]
@@ -39,28 +43,31 @@ class Prepared:
         return np.argmax(self.y_test + self.encoder.target_means[None, :], axis=1)
 
 
+@dataclass(frozen=True)
+class Pool:
+    """All rows that can be used, encoded among themselves: for questions that hold no rows out."""
+
+    encoder: TableEncoder
+    x: Float[np.ndarray, "n d"]
+    y: Float[np.ndarray, "n k"]
+    rows: Int[np.ndarray, " n"]
+
+
 def prepare(frame: pl.DataFrame, target: str, test: pl.DataFrame | None, settings: Settings) -> Prepared:
     """Type the columns, deal with missing values, split, subsample, encode.
 
     Raises:
         TableError: for whatever in the tables does not fit the settings.
     """
-    schema = infer_schema(
-        frame, target, task=settings.task, categorical=settings.categorical, ignore=settings.ignore
-    )
-    notes = []
-    constant = [f"'{name}'" for name in schema.ignored if name not in settings.ignore]
-    if constant:
-        notes.append(f"Left out because all rows have the same value: {', '.join(constant)}.")
-    kept = _usable(frame, schema, settings, "The table", notes)
-    train = frame[kept]
+    notes: list[str] = []
+    schema, kept = _typed(frame, target, settings, notes)
     if test is None:
-        codes = class_codes(schema, train) if schema.target.task == "classification" else None
-        train_rows, held_out = train_test_rows(
-            train.height, settings.test_fraction, settings.seed, classes=codes
-        )
-        test_frame, test_rows, train = train[held_out], kept[held_out], train[train_rows]
+        codes = class_codes(schema, frame[kept]) if schema.target.task == "classification" else None
+        train, held_out = train_test_rows(len(kept), settings.test_fraction, settings.seed, classes=codes)
+        test_rows = kept[held_out]
+        test_frame = frame[test_rows]
         notes.append(f"Held out at random: {len(held_out)} of {len(kept)} rows, seed {settings.seed}.")
+        kept = kept[train]
     else:
         if target not in test.columns:
             raise TableError(
@@ -69,17 +76,9 @@ def prepare(frame: pl.DataFrame, target: str, test: pl.DataFrame | None, setting
         schema.check_columns(test)
         test_rows = _usable(test, schema, settings, "The test table", notes)
         test_frame = test[test_rows]
-    if train.height > settings.max_rows:
-        if not settings.subsample:
-            raise TableError(
-                f"Exact kernels need at most max_rows={settings.max_rows} training rows, got {train.height} (memory "
-                "grows with their square, time with their cube). Draw a random subsample with subsample=True "
-                "(--subsample), or raise max_rows (--max-rows)."
-            )
-        notes.append(f"Trained on a random subsample of {settings.max_rows} of {train.height} rows.")
-        train = train[limit_rows(train.height, settings.max_rows, settings.seed)]
-    encoder = TableEncoder.fit(schema, train)
-    x, x_test = encoder.points(train), encoder.points(test_frame, unseen=settings.unseen)
+    kept = _limited(kept, settings, notes)
+    encoder = TableEncoder.fit(schema, frame[kept])
+    x, x_test = encoder.points(frame[kept]), encoder.points(test_frame, unseen=settings.unseen)
     summary = DataSummary(
         rows=frame.height + (0 if test is None else test.height),
         train_rows=len(x),
@@ -92,13 +91,57 @@ def prepare(frame: pl.DataFrame, target: str, test: pl.DataFrame | None, setting
     return Prepared(
         encoder,
         x,
-        encoder.targets(train),
+        encoder.targets(frame[kept]),
+        kept,
         x_test,
         encoder.targets(test_frame),
         test_rows,
         test_frame,
         summary,
     )
+
+
+def prepare_pool(frame: pl.DataFrame, target: str, settings: Settings) -> Pool:
+    """Type the columns, deal with missing values, subsample, encode; nothing is held out.
+
+    Raises:
+        TableError: for whatever in the table does not fit the settings.
+    """
+    schema, kept = _typed(frame, target, settings, [])
+    kept = _limited(kept, settings, [])
+    if len(kept) < FEWEST_ROWS:
+        raise TableError(
+            f"A spectrum needs at least {FEWEST_ROWS} complete rows, got {len(kept)}. Give more data."
+        )
+    encoder = TableEncoder.fit(schema, frame[kept])
+    return Pool(encoder, encoder.points(frame[kept]), encoder.targets(frame[kept]), kept)
+
+
+def _typed(
+    frame: pl.DataFrame, target: str, settings: Settings, notes: list[str]
+) -> tuple[Schema, Int[np.ndarray, " kept"]]:
+    """The columns' meaning, and the numbers of the rows that can be used."""
+    schema = infer_schema(
+        frame, target, task=settings.task, categorical=settings.categorical, ignore=settings.ignore
+    )
+    constant = [f"'{name}'" for name in schema.ignored if name not in settings.ignore]
+    if constant:
+        notes.append(f"Left out because all rows have the same value: {', '.join(constant)}.")
+    return schema, _usable(frame, schema, settings, "The table", notes)
+
+
+def _limited(rows: Int[np.ndarray, " n"], settings: Settings, notes: list[str]) -> Int[np.ndarray, " kept"]:
+    """At most as many training rows as the settings allow."""
+    if len(rows) <= settings.max_rows:
+        return rows
+    if not settings.subsample:
+        raise TableError(
+            f"Exact kernels need at most max_rows={settings.max_rows} training rows, got {len(rows)} (memory "
+            "grows with their square, time with their cube). Draw a random subsample with subsample=True "
+            "(--subsample), or raise max_rows (--max-rows)."
+        )
+    notes.append(f"Trained on a random subsample of {settings.max_rows} of {len(rows)} rows.")
+    return rows[limit_rows(len(rows), settings.max_rows, settings.seed)]
 
 
 def _usable(

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from ntkit.analysis.finite_networks import FiniteNetworks
 from ntkit.analysis.metrics import Calibration, Scores
+from ntkit.analysis.outlook import Outlook
 from ntkit.analysis.settings import Settings
 from ntkit.analysis.stopping import Stopping
 from ntkit.inference.selection import Selection
@@ -113,6 +114,7 @@ class Analysis:
         calibration: Calibration by distribution.
         learning: The course of training.
         spectrum: The kernels' spectra.
+        outlook: What the spectrum predicts.
         test_rows: Row numbers of the test rows in their table, from 0.
         test_truth: The target of the test rows, as in the table.
         test_targets: The target in units of the table, shape (m, 1); one-hot for classes, shape (m, k).
@@ -128,6 +130,7 @@ class Analysis:
     calibration: Mapping[Distribution, Calibration]
     learning: Learning
     spectrum: SpectrumSummary
+    outlook: Outlook
     test_rows: Int[np.ndarray, " m"]
     test_truth: pl.Series
     test_targets: Float[np.ndarray, "m k"]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from sklearn.model_selection import KFold
-from threadpoolctl import threadpool_limits
 
 from ntkit.analysis.noise import class_noise, regression_noise
 from ntkit.analysis.row_kernel import RowKernel
+from ntkit.analysis.threads import suited_to
 from ntkit.dynamics import GradientFlow, gradient_flow
 from ntkit.kernels import NNGP, NTK, evaluate
 from ntkit.nn.base import Layer
@@ -16,9 +16,6 @@ from ntkit.tables.split import limit_rows
 
 MOST_ROWS = 1500
 """Rows used to choose the stopping time."""
-
-FEW_ROWS = 600
-"""Below this many rows linear algebra is as fast on one thread, and much faster where other work competes."""
 
 FINITE_TIMES = 40
 LONGEST_SPAN = 1e9
@@ -96,7 +93,7 @@ def choose_stopping(
     )
     numbers = np.arange(len(y), dtype=np.float64)[:, None]
     splits = KFold(min(folds, len(y)), shuffle=True, random_state=seed)
-    with threadpool_limits(1 if len(y) < FEW_ROWS else None, user_api="blas"):
+    with suited_to(len(y)):
         for train, held_out in splits.split(x):
             flow = gradient_flow(ntk, numbers[train], y[train], prior=nngp, learning_rate=rate)
             path = flow.trajectory(times, numbers[held_out])

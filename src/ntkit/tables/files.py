@@ -1,5 +1,6 @@
 """Files and folders that appear complete or not at all, also after Ctrl-C or a full disk."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -10,7 +11,13 @@ from pathlib import Path
 from ntkit.errors import TableError
 
 OUTPUT_MARK = "model/model.json"
-"""A folder that holds this file is taken for an earlier output, which may be replaced on request."""
+"""A folder that holds this file is taken for an earlier output of the main job."""
+
+OUTPUT_NAMES = frozenset({"model", "predictions.csv", "report.html"})
+"""What else such a folder holds."""
+
+LISTED_MARK = "ntkit.json"
+"""A folder that holds this file is taken for an earlier output of another command; it lists the files beside it."""
 
 
 @contextmanager
@@ -65,8 +72,8 @@ def check_folder_is_free(path: str | Path, *, overwrite: bool) -> None:
     """Refuse an output folder that would cost the user something.
 
     Raises:
-        TableError: if `path` is a file, or holds files and `overwrite` is not set, or holds files that
-            are not an earlier output.
+        TableError: if `path` is a file, or holds files and `overwrite` is not set, or holds files that are no
+            earlier output or beside one.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -77,11 +84,32 @@ def check_folder_is_free(path: str | Path, *, overwrite: bool) -> None:
         raise TableError(
             f"The output folder '{path}' is not empty. Choose another --out, or replace it with --overwrite."
         )
-    if not (path / OUTPUT_MARK).is_file():
+    written = earlier_output(path)
+    if written is None:
         raise TableError(
-            f"The output folder '{path}' holds no earlier output ('{OUTPUT_MARK}' is not there), so it is not "
-            "overwritten. Choose another --out."
+            f"The output folder '{path}' holds no earlier output (neither '{OUTPUT_MARK}' nor '{LISTED_MARK}' of ntkit "
+            "is there), so it is not overwritten. Choose another --out."
         )
+    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in written)
+    if foreign:
+        raise TableError(
+            f"The output folder '{path}' holds '{foreign[0]}' beside an earlier output, so it is not overwritten. Move "
+            f"{'it' if len(foreign) == 1 else f'it and {len(foreign) - 1} more'} away, or choose another --out."
+        )
+
+
+def earlier_output(path: str | Path) -> frozenset[str] | None:
+    """The names that an earlier output wrote into a folder; None if the folder is no earlier output."""
+    path = Path(path)
+    if (path / OUTPUT_MARK).is_file():
+        return OUTPUT_NAMES
+    try:
+        listed = json.loads((path / LISTED_MARK).read_text(encoding="utf-8"))
+        if str(listed["made_by"]).startswith("ntkit "):
+            return frozenset({LISTED_MARK, *map(str, listed["files"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # absent, or another program's
+    return None
 
 
 def check_file_is_free(path: str | Path, *, overwrite: bool) -> None:
