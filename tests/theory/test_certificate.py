@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ntkit.dynamics import gradient_flow
 from ntkit.errors import NotPositiveDefiniteError
 from ntkit.kernels import NTK, RBF, Kernel
-from ntkit.nn import Dense, Relu, Serial
+from ntkit.nn import Dense, Relu, Scale, Serial
 from ntkit.theory import convergence_certificate
 from ntkit.theory.certificate import DependentPoints
 
@@ -84,6 +84,13 @@ def test_the_points_that_make_a_kernel_singular_are_named(extra, reason, points)
     assert certificate.singular_points == (DependentPoints(points, reason),)
     assert certificate.rate == 0.0 and certificate.loss_bound(2.0, np.inf) == 2.0
     assert f"{reason}: points {list(points)}" in str(certificate)
+
+
+def test_points_that_differ_in_what_the_kernel_ignores_are_indistinguishable():
+    x = np.random.default_rng(0).normal(size=(8, 3))
+    blind = NTK(Serial(Scale([1.0, 1.0, 0.0]), *NETWORK.layers))
+    certificate = convergence_certificate(blind, np.vstack([x, x[3] + np.array([0.0, 0.0, 1.0])]))
+    assert certificate.singular_points == (DependentPoints((3, 8), "indistinguishable"),)
 
 
 def test_opposite_points_are_no_obstacle_to_relu_but_are_to_a_linear_network():
