@@ -70,7 +70,7 @@ FUNCTIONALS = {
     "ridge": ridge(0.2),
     "logistic": EmpiricalRisk(optax.sigmoid_binary_cross_entropy, X, (Y > 0).astype(float))
     + 0.1 * SquaredNorm(),
-    "other points": EmpiricalRisk(optax.huber_loss, np.concatenate([OTHER, X[:3]]), Y[:8])
+    "points twice": EmpiricalRisk(optax.huber_loss, np.concatenate([OTHER, X[:2], OTHER[:2]]), Y)
     + 0.1 * SquaredNorm(),
     "composed": Composition(jnp.square, Evaluation(OTHER[1], 1))
     - 0.1 * InnerProduct(drawn(LAPLACE, 8, OTHER)),

@@ -157,7 +157,9 @@ def test_compression_projects_orthogonally_and_states_its_error(kernel, count):
     assert abs(compressed.norm - f.norm()) <= TOLERANCE * scale(f) / f.norm()
     assert compressed.relative_error == compressed.error / compressed.norm
     difference = np.linalg.norm(f(TEST) - g(TEST), axis=1)
-    assert (difference <= compressed.bound(TEST) * (1 + 1e-9)).all()
+    assert (difference <= compressed.bound(TEST)).all()
+    # And not by much: half of it is reached close to the worst of the dropped centres.
+    assert (np.linalg.norm(residual(X), axis=1) / compressed.bound(X)).max() > 0.2
 
 
 def test_compression_reaches_a_tolerance_with_the_fewest_centres_of_its_order():
@@ -166,7 +168,9 @@ def test_compression_reaches_a_tolerance_with_the_fewest_centres_of_its_order():
     compressed = f.compress(tolerance=1e-3)
     count = len(compressed.function.centers)
     assert compressed.relative_error <= 1e-3 and count < 60
-    assert f.distance(compressed.function) <= compressed.error
+    # An upper bound, because 120 points of this kernel have a numerical rank below 120; a close one.
+    assert 0.9 * compressed.error <= f.distance(compressed.function) <= compressed.error
+    assert compressed.rounding < 1e-6 * f.norm()
     assert f.compress(count=count - 1).relative_error > 1e-3
 
 
@@ -177,9 +181,21 @@ def test_compression_of_singular_sets_of_centres_stays_within_its_bound():
     f = Expansion(kernel, line, np.arange(1.0, 7.0)[:, None])
     compressed = f.compress(tolerance=1e-5)
     assert len(compressed.function.centers) == 2
-    assert f.distance(compressed.function) <= compressed.error + 1e-7 * f.norm()
+    assert f.distance(compressed.function) <= compressed.error + compressed.rounding
     nothing = Expansion.zero(kernel, line).compress(count=1)
     assert (nothing.error, nothing.relative_error, nothing.function.norm()) == (0.0, 0.0, 0.0)
+
+
+def test_compression_in_single_precision_stays_within_its_bound():
+    """Entries of rounding 1e-7 tell fewer directions apart: the rest counts towards the error."""
+    x = np.random.default_rng(3).normal(size=(60, 2))
+    coefficients = np.random.default_rng(4).normal(size=(60, 1))
+    double = Expansion(RBF(1.5), x, coefficients)
+    single = Expansion(RBF(1.5), x.astype(np.float32), coefficients.astype(np.float32))
+    compressed = single.compress(tolerance=1e-6)
+    kept = Expansion(RBF(1.5), compressed.function.centers.astype(float), compressed.function.coefficients)
+    assert len(kept.centers) < len(double.compress(tolerance=1e-6).function.centers)
+    assert double.distance(kept) <= compressed.error + compressed.rounding < 0.1 * double.norm()
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,10 @@ def test_only_affine_gradients_count_as_quadratic():
     names = {name for name, functional in FUNCTIONALS.items() if functional.is_quadratic}
     elementary = {"evaluation", "squared norm", "inner product", "squared error", "half squared error"}
     assert names == elementary | {"sum", "multiple"}
+    composed = FUNCTIONALS["composition"]
+    assert not any(
+        mixed.is_quadratic for mixed in (SquaredNorm() + composed, composed + SquaredNorm(), 2 * composed)
+    )
 
 
 def test_functionals_name_themselves():

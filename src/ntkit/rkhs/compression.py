@@ -20,12 +20,16 @@ class Compressed(Generic[F]):
 
     Attributes:
         function: the compressed function g.
-        error: an upper bound of `‖f − g‖`, all outputs together; tight but for rounding.
+        error: `‖f − g‖`, all outputs together, for the kernel's values as they were computed; an upper bound where
+            these cannot tell all centres apart.
+        rounding: what the rounding of the kernel's values may add, `2 √ε Σ_i |γ_i| √K_ii` for
+            `f − g = Σ γ_i K(c_i, ·)`.
         norm: `‖f‖` of the original.
     """
 
     function: F
     error: float
+    rounding: float
     norm: float
 
     @property
@@ -34,16 +38,17 @@ class Compressed(Generic[F]):
         return self.error / self.norm if self.norm > 0 else 0.0
 
     def bound(self, x: Float[Array, "m d"]) -> Float[Array, " m"]:
-        """`‖f − g‖ √K(x, x)`, which `|f(x) − g(x)|` nowhere exceeds (Cauchy-Schwarz)."""
-        return like(self.error * np.sqrt(on_host(self.function.kernel.diag(x))), x)
+        """`(error + rounding) √K(x, x)`, which `|f(x) − g(x)|` nowhere exceeds (Cauchy-Schwarz)."""
+        return like((self.error + self.rounding) * np.sqrt(on_host(self.function.kernel.diag(x))), x)
 
 
 class Kept(NamedTuple):
-    """Which centres are kept, their coefficients, the error bound and the norm of the original."""
+    """Which centres are kept, their coefficients, and the numbers of `Compressed`."""
 
     kept: np.ndarray
     coefficients: np.ndarray
     error: float
+    rounding: float
     norm: float
 
 
@@ -65,11 +70,11 @@ def compress(
         raise ValueError(f"{who} needs a tolerance from 0 to below 1, relative to the norm, got {tolerance}.")
     sizes = np.sqrt((coefficients**2).sum(axis=1))
     if not sizes.any():
-        return Kept(np.array([0]), np.zeros((1, coefficients.shape[1])), 0.0, 0.0)
+        return Kept(np.array([0]), np.zeros((1, coefficients.shape[1])), 0.0, 0.0, 0.0)
     alive = np.flatnonzero(sizes)
-    scaled = gram[np.ix_(alive, alive)] * sizes[alive, None] * sizes[None, alive]
+    scaled = on_host(gram)[np.ix_(alive, alive)] * sizes[alive, None] * sizes[None, alive]
     directions = coefficients[alive] / sizes[alive, None]
-    order, lower, missing = pivoted_cholesky(scaled)
+    order, lower, missing = pivoted_cholesky(scaled, float(np.finfo(gram.dtype).eps))
     coordinates = lower.T @ directions[order]
     # Terms beyond the numerical rank err by at most their part outside the span.
     outside = float(np.sqrt(missing).sum())
@@ -83,18 +88,27 @@ def compress(
     rank = max(1, min(count, len(coordinates)))
     solution = scipy.linalg.solve_triangular(lower[:rank, :rank], coordinates[:rank], lower=True, trans=1)
     kept = alive[order[:rank]]
-    return Kept(kept, solution * sizes[kept, None], float(tails[rank]), norm)
+    projected = solution * sizes[kept, None]
+    difference = coefficients.copy()
+    difference[kept] -= projected
+    # Entries of relative rounding ε move a squared norm by up to about 4 ε (Σ |γ_i| √K_ii)².
+    spread = np.sqrt((difference**2).sum(axis=1)) @ np.sqrt(np.maximum(on_host(gram).diagonal(), 0.0))
+    rounding = 2.0 * float(np.sqrt(np.finfo(gram.dtype).eps) * spread)
+    return Kept(kept, projected, float(tails[rank]), rounding, norm)
 
 
-def pivoted_cholesky(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pivots, the lower trapezoidal factor (n, rank), and the diagonal that is left over beyond the rank."""
+def pivoted_cholesky(gram: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pivots, the lower trapezoidal factor (n, rank), and the diagonal that is left over beyond the rank.
+
+    Stops where a pivot cannot be told from zero by entries of the relative rounding `epsilon`.
+    """
     (factorise,) = scipy.linalg.get_lapack_funcs(("pstrf",), (gram,))
-    factor, pivots, rank, _ = factorise(gram, lower=1)
+    rounding = len(gram) * epsilon * float(np.diag(gram).max())
+    factor, pivots, rank, _ = factorise(gram, lower=1, tol=rounding)
     order = pivots - 1
     lower = np.tril(factor)[:, :rank]
     left = np.diag(gram)[order] - (lower**2).sum(axis=1)
     left[:rank] = 0.0
-    # What cannot be told from zero may be as large as the rounding of the diagonal.
-    rounding = len(gram) * np.finfo(np.float64).eps * np.diag(gram).max()
+    # What cannot be told from zero may be as large as the rounding.
     left[rank:] = np.maximum(left[rank:], rounding)
     return order, lower, left

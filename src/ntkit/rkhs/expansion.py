@@ -200,11 +200,10 @@ class Expansion(Element):
         if not is_concrete(self):
             raise ValueError("Expansion.compress needs concrete arrays, got values traced by JAX.")
         centers, weights = merge(self.centers, self.coefficients)
-        found = compress(
-            "Expansion.compress", on_host(self.kernel(centers)), on_host(weights), count, tolerance
-        )
+        gram = np.asarray(self.kernel(centers))
+        found = compress("Expansion.compress", gram, on_host(weights), count, tolerance)
         function = Expansion(self.kernel, centers[found.kept], like(found.coefficients, weights))
-        return Compressed(function, found.error, found.norm)
+        return Compressed(function, found.error, found.rounding, found.norm)
 
     def _number(self, value: Any) -> Any:
         """A float for NumPy arrays, a JAX scalar for JAX arrays."""

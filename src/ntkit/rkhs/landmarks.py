@@ -49,7 +49,7 @@ def _leverage(kernel: Kernel, x: np.ndarray, count: int, random: np.random.Rando
 
 def _pivots(kernel: Kernel, x: np.ndarray, count: int, random: np.random.RandomState) -> np.ndarray:
     """The first pivots of a pivoted Cholesky factorisation: each the point worst represented by those before."""
-    return pivoted_cholesky(np.asarray(kernel(x), dtype=np.float64))[0][:count]
+    return pivoted_cholesky(np.asarray(kernel(x)), float(np.finfo(np.float64).eps))[0][:count]
 
 
 LANDMARKS: dict[str, Choice] = {

@@ -79,20 +79,17 @@ class FreePosition(Position):
 class FixedPosition(Position):
     """A function on centres that stay; the Gram matrix was evaluated once."""
 
-    span: Span
     function: Coordinates
 
     def look(self, functional: Functional) -> View:
         differential = functional.differential(self.function)
-        gradient = self.span.gradient(self.function, differential)
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = self.span.gram @ gradient
-        square = self.span.squared_norm(gradient, values)
+        span = self.function.span
+        gradient = span.at(span.gradient(self.function, differential))
         return View(
             differential.value,
             float(np.sqrt(self.function.squared_norm())),
-            float(np.sqrt(square)),
-            lambda step_size: FixedPosition(self.span, self.span.moved(self.function, -step_size * gradient)),
+            float(np.sqrt(gradient.squared_norm())),
+            lambda step_size: FixedPosition(self.function.plus(-step_size, gradient)),
         )
 
     def stable_step(self, functional: Functional) -> float:
@@ -107,5 +104,4 @@ def place(functional: Functional, f0: Expansion) -> Position:
     points = functional.points
     if points is None:
         return FreePosition(f0)
-    span = Span.of(f0.kernel, (f0.centers, *points))
-    return FixedPosition(span, span.coordinates(f0))
+    return FixedPosition(Span.of(f0.kernel, (f0.centers, *points)).coordinates(f0))

@@ -15,6 +15,9 @@ from ntkit.rkhs.functional import Differential
 from ntkit.rkhs.positivity import checked_square
 from ntkit.solvers.checks import check_gram
 
+MOST_ADDITIONS = 50
+"""Sums of values after which they are multiplied out anew: half the products, at a rounding of 50 additions."""
+
 
 @dataclass(frozen=True, eq=False)
 class Span:
@@ -61,7 +64,13 @@ class Span:
 
     def coordinates(self, f: Expansion) -> "Coordinates":
         """An expansion whose centres are one of the sets."""
-        return self._at(self._scattered(f.centers, on_host(f.coefficients)))
+        return self.at(self._scattered(f.centers, on_host(f.coefficients)))
+
+    def at(self, coefficients: np.ndarray) -> "Coordinates":
+        """The function of given coefficients, shape (n, k): one product with the Gram matrix."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = self.gram @ coefficients
+        return Coordinates(self, coefficients, values)
 
     def gradient(self, f: "Coordinates", differential: Differential) -> np.ndarray:
         """The coefficients of a gradient at `f`, shape (n, k)."""
@@ -69,26 +78,6 @@ class Span:
         for points, coefficients in differential.terms:
             gradient = gradient + self._scattered(points, coefficients)
         return gradient
-
-    def squared_norm(self, coefficients: np.ndarray, values: np.ndarray) -> float:
-        """`‖f‖²` of a function from its coefficients and its values at the centres; not finite where those are not."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            square = float((coefficients * values).sum())
-        epsilon = float(np.finfo(self.centers.dtype).eps)
-        return (
-            checked_square(self.kernel, square, coefficients, np.diag(self.gram), epsilon)
-            if square < 0
-            else square
-        )
-
-    def moved(self, f: "Coordinates", change: np.ndarray) -> "Coordinates":
-        """`f` with `change` added to its coefficients."""
-        return self._at(f.coefficients + change)
-
-    def _at(self, coefficients: np.ndarray) -> "Coordinates":
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = self.gram @ coefficients
-        return Coordinates(self, coefficients, values)
 
     def _scattered(self, points: Any, coefficients: np.ndarray) -> np.ndarray:
         scattered = np.zeros((len(self.gram), coefficients.shape[1]))
@@ -98,11 +87,15 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Coordinates(Element):
-    """A function of a span: its coefficients, and its values at the centres."""
+    """A function of a span: its coefficients, and its values at the centres.
+
+    `additions` counts the sums by which the values came about since they were last multiplied out.
+    """
 
     span: Span
     coefficients: Float[np.ndarray, "n k"]
     values: Float[np.ndarray, "n k"]
+    additions: int = 0
 
     @property
     def kernel(self) -> Kernel:  # type: ignore[override]
@@ -117,7 +110,20 @@ class Coordinates(Element):
         return self.values[self.span.rows(x)]
 
     def squared_norm(self) -> float:
-        return self.span.squared_norm(self.coefficients, self.values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float((self.coefficients * self.values).sum())
+        if not square < 0:
+            return square
+        epsilon = float(np.finfo(self.span.centers.dtype).eps)
+        return checked_square(self.kernel, square, self.coefficients, np.diag(self.span.gram), epsilon)
+
+    def plus(self, factor: float, other: "Coordinates") -> "Coordinates":
+        """`f + factor g`: values are added too, and multiplied out anew before rounding gathers."""
+        coefficients = self.coefficients + factor * other.coefficients
+        if self.additions + 1 == MOST_ADDITIONS:
+            return self.span.at(coefficients)
+        values = self.values + factor * other.values
+        return Coordinates(self.span, coefficients, values, self.additions + 1)
 
     def expansion(self) -> Expansion:
         """The same function as an expansion."""

@@ -48,10 +48,9 @@ def largest_stable_step(functional: Functional, f0: Expansion) -> float:
 def stable_step(functional: Functional, f0: Coordinates) -> float:
     """The same for a quadratic functional at a function of a span, whose Gram matrix is there already."""
     span, shape = f0.span, f0.coefficients.shape
-    origin = span.moved(f0, -f0.coefficients)
 
     def gradient(coefficients: np.ndarray) -> np.ndarray:
-        there = span.moved(origin, coefficients)
+        there = span.at(coefficients)
         return span.gradient(there, functional.differential(there))
 
     def curvature(flat: np.ndarray) -> np.ndarray:
