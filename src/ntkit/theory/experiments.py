@@ -90,7 +90,7 @@ class OutputDistribution:
 
 def output_distribution(
     build: Build,
-    x: Float[Array, "1 d"],
+    x: Float[Array, "n d"],
     widths: Sequence[int] = (4, 8, 16, 32, 64),
     *,
     networks: int = 20_000,
@@ -103,7 +103,7 @@ def output_distribution(
 
     Args:
         build: the network of each width.
-        x: one input, shape (1, d).
+        x: one input, n = 1.
         widths: increasing or not; each compiles one program.
         networks: random networks of each width, at least 100.
         key: split into one key per network.
