@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -118,6 +119,20 @@ def test_a_functional_without_fixed_points_descends_too():
     assert descent.function.distance(by_hand) == 0.0
     # (1 - 2 α K(c, c))^2s of the value, at a centre of K = 1.
     np.testing.assert_allclose(descent.value, descent.value[0] * 0.8 ** (2.0 * np.arange(6)), rtol=1e-12)
+
+
+def test_jax_arrays_give_a_function_of_jax_arrays():
+    kernel = KERNELS["ntk relu"]
+    x, y = jnp.asarray(X, jnp.float32), jnp.asarray(Y, jnp.float32)
+    functional, start = ridge(0.5, x, y), Expansion.zero(kernel, x, 2)
+    assert isinstance(functional.gradient(start).coefficients, jax.Array)
+    found = functional_gradient_descent(functional, start, step_size=0.02, steps=40, tolerance=0.0).function
+    assert isinstance(found(x), jax.Array) and found(x).dtype == jnp.float32
+    double = functional_gradient_descent(
+        ridge(0.5), Expansion.zero(kernel, X, 2), step_size=0.02, steps=40, tolerance=0.0
+    ).function
+    # The kernel in float32, of entries below 5, times coefficients that sum to less than 20.
+    np.testing.assert_allclose(found(x), double(X), rtol=0, atol=1e-4)
 
 
 def test_the_history_tells_value_norm_and_gradient():

@@ -128,6 +128,12 @@ def test_draws_depend_on_the_key_only_and_equal_points_have_equal_values():
     np.testing.assert_array_equal(first(X), again(1).functions(X))
     assert (first(X) != again(2).functions(X)).all()
     np.testing.assert_array_equal(first(X[[1, 0, 1]]), first(X)[[1, 0, 1]])
+    # Repetitions in front shift no other point's values, nor hide that a point was not declared.
+    repeated = RandomFunctionModel(LAPLACE, 400, jax.random.key(1)).sample(np.concatenate([X[:1], X[:1], X]))
+    # Five standard errors of an entry's variance of at most 2 / 400.
+    np.testing.assert_allclose(repeated.tangent_kernel(X), LAPLACE(X), rtol=0, atol=5 * np.sqrt(2 / 400))
+    with pytest.raises(ValueError, match="among the 9 at which it was drawn"):
+        repeated.functions(OTHER)
 
 
 def test_a_singular_covariance_is_sampled():
