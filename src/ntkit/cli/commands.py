@@ -1,4 +1,4 @@
-"""The `ntkit` command and its four subcommands."""
+"""The `ntkit` command and its subcommands."""
 
 from importlib.metadata import version
 from typing import Annotated
@@ -6,9 +6,13 @@ from typing import Annotated
 import typer
 
 from ntkit.cli.demo import demo
+from ntkit.cli.dynamics import dynamics
 from ntkit.cli.fit import fit
 from ntkit.cli.kernel import kernel
+from ntkit.cli.learning_curve import learning_curve
+from ntkit.cli.phase import phase
 from ntkit.cli.predict import predict
+from ntkit.cli.spectrum import spectrum
 
 app = typer.Typer(
     name="ntkit",
@@ -44,6 +48,10 @@ def ntkit(
 app.command()(fit)
 app.command()(predict)
 app.command()(kernel)
+app.command()(dynamics)
+app.command()(spectrum)
+app.command()(learning_curve)
+app.command()(phase)
 app.command()(demo)
 
 

@@ -6,29 +6,9 @@ from typing import Annotated
 
 import typer
 
+from ntkit.cli import options
 from ntkit.cli.errors import explained
-
-
-class Task(StrEnum):
-    """What the target is."""
-
-    regression = "regression"
-    classification = "classification"
-
-
-class Missing(StrEnum):
-    """What to do with missing values."""
-
-    error = "error"
-    drop = "drop"
-    impute = "impute"
-
-
-class Unseen(StrEnum):
-    """What to do with categories that training did not have."""
-
-    error = "error"
-    ignore = "ignore"
+from ntkit.cli.options import DATA, OUTPUT
 
 
 class KernelChoice(StrEnum):
@@ -54,18 +34,13 @@ class From(StrEnum):
     converged = "converged"
 
 
-DATA, SEARCH, OUTPUT, COMPARISON = "Data", "Choosing the network", "Results", "Comparison"
+SEARCH, COMPARISON = "Choosing the network", "Comparison"
 
 
 @explained
 def fit(
-    table: Annotated[
-        Path,
-        typer.Argument(
-            metavar="TABLE", help="Table to learn from: CSV (.csv, .tsv) or Parquet (.parquet, .pq)."
-        ),
-    ],
-    target: Annotated[str, typer.Option(help="Column to predict.", rich_help_panel=DATA)],
+    table: options.TableFile,
+    target: options.TargetName,
     out: Annotated[
         Path, typer.Option(help="Folder for model/, predictions.csv and report.html.", rich_help_panel=OUTPUT)
     ],
@@ -73,48 +48,15 @@ def fit(
         Path | None,
         typer.Option(help="Table of test rows; by default a random part is held out.", rich_help_panel=DATA),
     ] = None,
-    test_fraction: Annotated[
-        float, typer.Option(help="Share of rows held out when there is no --test.", rich_help_panel=DATA)
-    ] = 0.25,
-    task: Annotated[
-        Task | None,
-        typer.Option(
-            help="Override the task. By default text, true/false and integers with few values are classes, "
-            "other numbers are regression targets.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    missing: Annotated[
-        Missing,
-        typer.Option(
-            help="Missing values: stop with a message, drop the rows, or impute inputs by median or most frequent "
-            "category (rows without a target are dropped).",
-            rich_help_panel=DATA,
-        ),
-    ] = Missing.error,
-    unseen: Annotated[
-        Unseen,
-        typer.Option(
-            help="Categories that only the test table has: stop, or encode as none.", rich_help_panel=DATA
-        ),
-    ] = Unseen.error,
-    categorical: Annotated[
-        list[str] | None,
-        typer.Option(help="Number column to treat as categories; may be repeated.", rich_help_panel=DATA),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(help="Column to leave out; may be repeated.", rich_help_panel=DATA)
-    ] = None,
-    max_rows: Annotated[
-        int, typer.Option(help="Most training rows; exact kernels cost rows^3.", rich_help_panel=DATA)
-    ] = 5000,
-    subsample: Annotated[
-        bool, typer.Option(help="Draw --max-rows training rows from a larger table.", rich_help_panel=DATA)
-    ] = False,
-    seed: Annotated[
-        int,
-        typer.Option(help="Seed of the split, subsamples, folds, starts and networks.", rich_help_panel=DATA),
-    ] = 0,
+    test_fraction: options.TestFraction = 0.25,
+    task: options.TaskChoice = None,
+    missing: options.MissingChoice = options.Missing.error,
+    unseen: options.UnseenChoice = options.Unseen.error,
+    categorical: options.Categorical = None,
+    ignore: options.Ignore = None,
+    max_rows: options.MaxRows = 5000,
+    subsample: options.Subsample = False,
+    seed: options.Seed = 0,
     depth: Annotated[
         list[int] | None,
         typer.Option(
@@ -153,9 +95,7 @@ def fit(
     level: Annotated[
         float, typer.Option(help="Probability of the intervals.", rich_help_panel=OUTPUT)
     ] = 0.95,
-    overwrite: Annotated[
-        bool, typer.Option(help="Replace an earlier output in --out.", rich_help_panel=OUTPUT)
-    ] = False,
+    overwrite: options.Overwrite = False,
     folds: Annotated[
         int, typer.Option(help="Folds of the cross-validated stopping time.", rich_help_panel=COMPARISON)
     ] = 5,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ntkit.cli import options
 from ntkit.cli.errors import explained
-from ntkit.cli.fit import Missing
 
 
 class Which(StrEnum):
@@ -32,23 +32,17 @@ def kernel(
     ],
     out: Annotated[Path, typer.Option(help="File for the matrix: .npy, .npz, .csv, .tsv or .parquet.")],
     which: Annotated[Which, typer.Option("--kernel", help="Which kernel; both needs .npz.")] = Which.nngp,
-    depth: Annotated[int, typer.Option(help="Hidden layers.", min=0)] = 1,
-    activation: Annotated[str, typer.Option(help="Activation, such as relu, erf, gelu, sin.")] = "relu",
-    w_std: Annotated[float, typer.Option(help="Standard deviation of the weights of every layer.")] = 1.0,
-    b_std: Annotated[float, typer.Option(help="Standard deviation of the biases of every layer.")] = 0.0,
+    depth: options.Depth = 1,
+    activation: options.ActivationName = "relu",
+    w_std: options.WeightScale = 1.0,
+    b_std: options.BiasScale = 0.0,
     dtype: Annotated[Precision, typer.Option(help="Precision of kernel and file.")] = Precision.float64,
     standardise: Annotated[
         bool, typer.Option(help="Standardise number columns; otherwise they are used as they are.")
     ] = True,
-    categorical: Annotated[
-        list[str] | None, typer.Option(help="Number column to treat as categories; may be repeated.")
-    ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(help="Column to leave out, such as the target; may be repeated.")
-    ] = None,
-    missing: Annotated[
-        Missing, typer.Option(help="Missing values: stop, drop the rows, or impute.")
-    ] = Missing.error,
+    categorical: options.Categorical = None,
+    ignore: options.Ignore = None,
+    missing: options.MissingChoice = options.Missing.error,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Write the kernel matrix of a table's rows under an infinitely wide network.
@@ -59,19 +53,14 @@ def kernel(
     import numpy as np
 
     from ntkit.cli.matrix import check_matrix_file, write_matrix
-    from ntkit.inference.search_space import activation_named
     from ntkit.kernels import NNGP, NTK, evaluate
-    from ntkit.nn import Dense, Serial
     from ntkit.tables.encode import encode_points
     from ntkit.tables.files import check_file_is_free
     from ntkit.tables.read import read_table
 
     check_file_is_free(out, overwrite=overwrite)
     check_matrix_file(out, both=which is Which.both)
-    hidden = [
-        layer for _ in range(depth) for layer in (Dense(512, w_std, b_std), activation_named(activation))
-    ]
-    network = Serial(*hidden, Dense(1, w_std, b_std))
+    network = options.dense_network(depth, activation, w_std, b_std)
     points = encode_points(
         read_table(table, as_text=categorical or ()),
         categorical=categorical or (),

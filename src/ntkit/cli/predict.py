@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from ntkit.cli.errors import explained
-from ntkit.cli.fit import From, Missing, Unseen
+from ntkit.cli.fit import From
+from ntkit.cli.options import Missing, Unseen
 
 
 @explained

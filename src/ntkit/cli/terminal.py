@@ -2,14 +2,18 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ntkit.analysis.results import Analysis
+from ntkit.cli.output import Finding
 from ntkit.report.page import MEASURES
+from ntkit.report.text import number
 
 
 @contextmanager
@@ -40,3 +44,18 @@ def show_scores(analysis: Analysis) -> None:
         cells = [measure.show(getattr(row.scores, measure.key)) for measure in measures]
         table.add_row(row.name, *cells, style="bold" if row.source == "ntkit" else None)
     Console().print(table)
+
+
+def show_findings(title: str, findings: Sequence[Finding], out: Path) -> None:
+    """A command's summary, one line each, and where its files are, on the standard output."""
+    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for finding in findings:
+        if finding.title:
+            plain = finding.value if isinstance(finding.value, str) else number(finding.value)
+            note = f"  {finding.note}" if finding.note else ""
+            table.add_row(finding.title, Text.assemble((finding.shown or plain, "bold"), note))
+    console = Console()
+    console.print(table)
+    console.print(Text(f"Results: {out}"), soft_wrap=True)

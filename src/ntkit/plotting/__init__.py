@@ -1,6 +1,7 @@
 """Pictures of results: every function takes plain values, computes nothing, and returns a Matplotlib figure."""
 
 from ntkit.plotting.calibration import plot_interval_calibration, plot_reliability
+from ntkit.plotting.dynamics import plot_course
 from ntkit.plotting.learning import plot_losses, plot_stopping
 from ntkit.plotting.predictions import plot_confusion, plot_predictions
 from ntkit.plotting.spectrum import plot_eigenvalues, plot_learning_times
@@ -16,6 +17,7 @@ from ntkit.plotting.theory import (
 __all__ = [
     "as_svg",
     "plot_confusion",
+    "plot_course",
     "plot_eigenvalues",
     "plot_interval_calibration",
     "plot_learning_curve",

@@ -7,15 +7,23 @@ from matplotlib.figure import Figure
 from ntkit.plotting.style import BLACK, BLUE, GREEN, ORANGE, legend_above, picture
 
 
-def plot_eigenvalues(ntk: Float[np.ndarray, " n"], nngp: Float[np.ndarray, " n"] | None = None) -> Figure:
-    """Eigenvalues of the Gram matrices divided by the number of points, in decreasing order."""
+def plot_eigenvalues(
+    ntk: Float[np.ndarray, " n"],
+    nngp: Float[np.ndarray, " n"] | None = None,
+    fitted_numbers: Float[np.ndarray, " m"] | None = None,
+    fitted: Float[np.ndarray, " m"] | None = None,
+    decay: str = "",
+) -> Figure:
+    """Eigenvalues of the Gram matrices divided by the number of points, decreasing, and a decay fitted to a part."""
     with picture("number of the eigenvalue", "eigenvalue / n") as (figure, axes):
         for values, colour, name in ((ntk, BLUE, "NTK"), (nngp, GREEN, "NNGP")):
             if values is not None:
                 positive = values > 0.0
                 numbers = np.arange(1, len(values) + 1)
                 axes.loglog(numbers[positive], values[positive], color=colour, label=name)
-        legend_above(axes, columns=2)
+        if fitted_numbers is not None and fitted is not None:
+            axes.loglog(fitted_numbers, fitted, "--", color=ORANGE, label=decay)
+        legend_above(axes, columns=2 if fitted is None else 3)
     return figure
 
 

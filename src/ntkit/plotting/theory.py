@@ -5,7 +5,7 @@ from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import LogFormatter, NullFormatter, NullLocator
 
 from ntkit.plotting.style import BLACK, BLUE, GREY, ORANGE, SKY, legend_above, picture
 
@@ -62,6 +62,8 @@ def plot_learning_curve(
                 label="kernel regression, measured (± 2 standard errors)",
             )
         axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(LogFormatter())
+        axes.yaxis.set_minor_formatter(LogFormatter())
         legend_above(axes)
     return figure
 
@@ -71,8 +73,9 @@ def plot_phase_diagram(
     b_stds: Float[np.ndarray, " b"],
     labels: Shaped[np.ndarray, "b w"],
     critical: Float[np.ndarray, "points 2"],
+    point: tuple[float, float] | None = None,
 ) -> Figure:
-    """The phases over both scales as areas, and the edge of chaos as a line of pairs (w_std, b_std)."""
+    """The phases over both scales as areas, the edge of chaos as a line of pairs (w_std, b_std), and one network."""
     with picture("standard deviation of the weights  σ_w", "… of the biases  σ_b") as (figure, axes):
         names = list(PHASES)
         numbers = np.array(
@@ -98,6 +101,8 @@ def plot_phase_diagram(
             axes.plot(
                 critical[:, 0], critical[:, 1], mark, color=BLACK, markersize=9, label="edge of chaos, χ₁ = 1"
             )
+        if point is not None:
+            axes.plot(*point, "D", color=ORANGE, markersize=8, label="this network", clip_on=False)
         axes.set_xlim(w_stds.min(), w_stds.max())
         axes.set_ylim(b_stds.min(), b_stds.max())
         legend_above(axes, columns=2)

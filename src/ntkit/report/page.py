@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ntkit.analysis.results import Analysis, ScoreRow
 from ntkit.model.table_model import Distribution
 from ntkit.plotting import as_svg
+from ntkit.report.outlook import outlook_rows
 from ntkit.report.pictures import draw_all
 from ntkit.report.text import fixed, layer_rows, number, percent
 
@@ -66,6 +67,7 @@ def render_report(analysis: Analysis, title: str) -> str:
         best=_best_rows(analysis),
         distribution_titles=distribution_titles(analysis),
         candidates=_candidates(analysis),
+        outlook=outlook_rows(analysis),
     )
 
 

@@ -4,10 +4,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ntkit.analysis.results import Analysis
+from ntkit.analysis.spectral import SpectralAnalysis
 from ntkit.plotting import (
     plot_confusion,
     plot_eigenvalues,
     plot_interval_calibration,
+    plot_learning_curve,
     plot_learning_times,
     plot_losses,
     plot_predictions,
@@ -19,7 +21,7 @@ from ntkit.plotting import (
 def draw_all(analysis: Analysis) -> dict[str, Figure]:
     """Every picture of the report by name."""
     learning, spectrum = analysis.learning, analysis.spectrum
-    finite, stopping = learning.finite, learning.stopping
+    finite, stopping, curve = learning.finite, learning.stopping, analysis.outlook.curve
     pictures = {
         "predictions": _predictions(analysis),
         "calibration": _calibration(analysis),
@@ -27,6 +29,9 @@ def draw_all(analysis: Analysis) -> dict[str, Figure]:
             stopping.times, stopping.losses, stopping.best, learning.times, learning.mean_test_loss
         ),
         "eigenvalues": plot_eigenvalues(spectrum.ntk, spectrum.nngp),
+        "learning_curve": plot_learning_curve(
+            curve.samples, curve.predicted, curve.samples, curve.measured, curve.standard_error
+        ),
         "learning_times": plot_learning_times(spectrum.timescales, spectrum.projections, stopping.best_time),
     }
     if finite is None:
@@ -42,6 +47,15 @@ def draw_all(analysis: Analysis) -> dict[str, Figure]:
             finite.width,
         )
     return pictures
+
+
+def draw_eigenvalues(found: SpectralAnalysis) -> Figure:
+    """Both spectra, and the decay fitted to a part of the tangent kernel's."""
+    if found.decay is None:
+        return plot_eigenvalues(found.ntk, found.nngp)
+    numbers = np.arange(found.decay_range[0], found.decay_range[1] + 1, dtype=np.float64)
+    label = f"decay {found.decay.exponent:.2f} ± {found.decay.standard_error:.2f}".replace("-", "−")
+    return plot_eigenvalues(found.ntk, found.nngp, numbers, found.decay(numbers), label)
 
 
 def _predictions(analysis: Analysis) -> Figure:

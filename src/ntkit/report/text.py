@@ -1,11 +1,13 @@
 """Numbers and networks in words, as the report shows them."""
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 
 import numpy as np
 
 from ntkit.nn import Dense, Serial
 from ntkit.nn.base import Layer
+from ntkit.theory.certificate import DependentPoints
 
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
@@ -35,6 +37,17 @@ def fixed(value: float | None, decimals: int = 3) -> str:
 def percent(value: float | None) -> str:
     """A fraction in per cent with at most one decimal; a dash for None."""
     return "–" if value is None else f"{100.0 * value:.1f}".removesuffix(".0") + " %"
+
+
+def point_groups(groups: Sequence[DependentPoints], most: int = 8) -> str:
+    """Groups of points that make a kernel singular, the first few of each, such as "duplicates 3, 7"."""
+    shown = []
+    for group in groups[:most]:
+        points = ", ".join(str(point) for point in group.points[:most])
+        more = f" and {len(group.points) - most} more" if len(group.points) > most else ""
+        shown.append(f"{group.reason} {points}{more}")
+    left = len(groups) - most
+    return "; ".join(shown) + (f"; and {left} more groups" if left > 0 else "")
 
 
 def _power(mantissa: str, exponent: int) -> str:
