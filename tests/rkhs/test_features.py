@@ -83,9 +83,9 @@ def test_nystrom_with_all_points_is_the_kernel_and_chosen_landmarks_beat_random_
 
 
 def test_nystrom_leaves_null_directions_out():
-    line = np.array([[1.0, 2.0]]) * np.array([1.0, 2.0, -1.0, 3.0])[:, None]
-    features = Nystrom(SHALLOW, 4).fit(line)
-    assert features.transform(line).shape == (4, 2) == (4, features.n_features_out_)
+    line = np.array([[1.0, 2.0]]) * np.array([1.0, 2.0, -1.0, 3.0, -2.0, 0.7, -0.3, 2.3])[:, None]
+    features = Nystrom(SHALLOW, 8).fit(line)
+    assert features.transform(line).shape == (8, 2) == (8, features.n_features_out_)
     np.testing.assert_allclose(features(line), SHALLOW(line), rtol=0, atol=64 * EPS * 44.1)
     with pytest.raises(NotPositiveDefiniteError, match="eigenvalue"):
         Nystrom(Given([[1.0, 2.0], [2.0, 1.0]]), 2, "uniform").fit(np.array([[0.0], [1.0]]))

@@ -99,6 +99,7 @@ class AngleProfile:
         norms = np.linalg.norm(x, axis=1)
         units = x / np.where(norms > 0, norms, 1.0)[:, None]
         cosines = np.clip(units @ units.T, -1.0, 1.0)
+        # The angle of a point with itself is 0, not the root of a rounding.
         np.fill_diagonal(cosines, np.sign(norms))
         sizes = self.size(who, norms)
         found, scale = self.kernel(x), np.sqrt(self.kernel.diag(x))
