@@ -22,13 +22,17 @@ def erf(width):
     return nn.Serial(nn.Dense(width, w_std=1.5), nn.Erf(), nn.Dense(width), nn.Erf(), nn.Dense(1))
 
 
+def one_erf(width):
+    return nn.Serial(nn.Dense(width, w_std=1.5), nn.Erf(), nn.Dense(1))
+
+
 def linear(width):
     return nn.Dense(1)
 
 
 @pytest.fixture(scope="module")
 def distribution():
-    return output_distribution(relu, X[:1], (4, 16, 64), networks=20_000, key=KEY)
+    return output_distribution(relu, X[:1], (4, 32), networks=20_000, key=KEY)
 
 
 def test_the_kurtosis_of_one_hidden_relu_layer_is_15_over_width(distribution):
@@ -48,8 +52,8 @@ def test_the_variance_is_that_of_the_limit_at_every_width(distribution):
 
 def test_outputs_become_gaussian(distribution):
     assert distribution.distance[0] > 3 * distribution.smallest_distance
-    assert distribution.distance[2] < distribution.distance[0] / 3
-    assert distribution.outputs.shape == (3, 20_000)
+    assert distribution.distance[1] < distribution.distance[0] / 3
+    assert distribution.outputs.shape == (2, 20_000)
     assert distribution.outputs.dtype == np.float64
 
 
@@ -70,7 +74,7 @@ def test_the_batches_in_which_networks_are_drawn_do_not_matter(monkeypatch):
 
 
 def test_the_tangent_kernel_fluctuates_like_the_inverse_root_of_the_width():
-    found = kernel_fluctuation(relu, X, (16, 64, 256), networks=60, key=KEY)
+    found = kernel_fluctuation(relu, X, (16, 256), networks=80, key=KEY)
     decay = found.decay()
     assert abs(decay.exponent + 0.5) < 3 * decay.standard_error < 0.15
     assert (np.diff(found.mean) < 0).all()
@@ -99,7 +103,7 @@ def test_the_kernel_of_a_linear_network_neither_fluctuates_nor_moves():
 
 def test_training_moves_the_kernels_of_wide_networks_less():
     # Bounded by width^(-1/2) (Huang & Yau 2020), and measurably moved.
-    found = kernel_motion(erf, X, Y, (16, 128), steps=30, networks=20, key=KEY)
+    found = kernel_motion(one_erf, X, Y, (16, 256), steps=30, networks=20, key=KEY)
     decay = found.decay()
     assert decay.exponent < -0.5 + 2 * decay.standard_error
     assert found.mean[0] > 0.01
@@ -121,7 +125,7 @@ def test_a_motion_is_that_of_training_the_network_drawn():
 def stopping(width):
     if width == 99:
         raise KeyboardInterrupt
-    return relu(width)
+    return linear(width)
 
 
 def test_an_interrupt_keeps_the_finished_widths():

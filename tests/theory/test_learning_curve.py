@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
+from tests.theory.harmonics import random_on_sphere
 
 from ntkit import NTK, RBF, nn
 from ntkit.theory import (
@@ -16,7 +17,6 @@ from ntkit.theory import (
     measured_learning_curve,
     sphere_spectrum,
 )
-from tests.theory.harmonics import random_on_sphere
 
 DECAY = np.arange(1.0, 61.0) ** -1.5
 POWER = np.arange(1.0, 61.0) ** -1.0

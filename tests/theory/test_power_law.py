@@ -18,9 +18,12 @@ def test_an_exact_law_is_found():
 
 @pytest.mark.parametrize("known", [True, False])
 def test_the_standard_error_is_the_scatter_of_fits_to_noisy_laws(known):
-    # 400 fits: their standard deviation is itself known to 1/sqrt(800) = 3.5 %, so 15 % is more than 4 deviations. Without
-    # given errors each fit's own estimate scatters; its root mean square is compared.
-    generator, relative = np.random.default_rng(0), np.array([0.01, 0.02, 0.01, 0.03, 0.02]) if known else 0.02
+    # 400 fits: their standard deviation is itself known to 1/sqrt(800) = 3.5 %, so 15 % is more than 4 deviations.
+    # Without given errors each fit's own estimate scatters; its root mean square is compared.
+    generator, relative = (
+        np.random.default_rng(0),
+        np.array([0.01, 0.02, 0.01, 0.03, 0.02]) if known else 0.02,
+    )
     fits = []
     for _ in range(400):
         values = X**-1.0 * np.exp(relative * generator.normal(size=5))

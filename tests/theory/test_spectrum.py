@@ -18,7 +18,7 @@ COUNT = 12
 
 
 class Cosines(Kernel):
-    """`k(x, x') = Σ_{i<=12} i^-3 2 cos(π i x) cos(π i x')`: on the midpoints of a grid its spectrum is exactly `i^-3`."""
+    """`k(x, x') = Σ_{i<=12} i^-3 2 cos(π i x) cos(π i x')`: on midpoints of a grid its spectrum is `i^-3`."""
 
     def __call__(self, x1: Float[Array, "n d"], x2: Float[Array, "m d"] | None = None) -> Float[Array, "n m"]:
         left, right = (self.features(x) for x in (x1, x1 if x2 is None else x2))
@@ -94,7 +94,9 @@ def test_coefficients_take_a_target_apart_and_power_adds_up():
     coefficients = system.coefficients(y)
     np.testing.assert_allclose(system.eigenvectors @ coefficients, y, atol=1e-11)
     power = system.power(y)
-    np.testing.assert_allclose(np.diff(power), (coefficients[1:] ** 2).sum(axis=1) / (y**2).mean(axis=0).sum())
+    np.testing.assert_allclose(
+        np.diff(power), (coefficients[1:] ** 2).sum(axis=1) / (y**2).mean(axis=0).sum()
+    )
     assert power[-1] == pytest.approx(1.0, abs=1e-12)
     third = system.power(system.eigenvectors[:, 2:3])
     np.testing.assert_allclose(third[:5], [0.0, 0.0, 1.0, 1.0, 1.0], atol=1e-12)

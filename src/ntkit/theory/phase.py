@@ -52,7 +52,7 @@ class Phase:
 
     @property
     def label(self) -> Label:
-        """Ordered (`χ_1 < 1`: all inputs become alike), chaotic (`χ_1 > 1`: like inputs part), critical or divergent."""
+        """Ordered (`χ_1 < 1`: inputs become alike), chaotic (`χ_1 > 1`: like inputs part), critical or divergent."""
         if self.slope is None:
             return "divergent"
         if abs(self.slope - 1.0) <= CRITICAL:
@@ -217,8 +217,8 @@ def _critical(field: MeanField, b_std: float, initial: float) -> float:
         if current is None:
             if before is not None:
                 raise ValueError(
-                    f"critical_w_std needs a finite variance where χ_1 = 1, got {name} whose variance has no limit from "
-                    f"about w_std = {w_std:.4g} on, at b_std = {b_std:g}, before χ_1 reaches 1. Use a smaller "
+                    f"critical_w_std needs a finite variance where χ_1 = 1, got {name} whose variance has no limit "
+                    f"from about w_std = {w_std:.4g} on, at b_std = {b_std:g}, before χ_1 reaches 1. Use a smaller "
                     "b_std, another initial_variance, or a bounded activation."
                 )
         elif current == 0.0:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from ntkit.kernels import NTK
 from ntkit.nn.base import Layer
 from ntkit.numerics.dtypes import Array, as_points, as_targets, precision
 from ntkit.numerics.host import on_host
-from ntkit.theory.experiments import Build, check_experiment, count_parameters, over_networks
+from ntkit.theory.experiments import Build, check_experiment, over_networks
 from ntkit.theory.power_law import PowerLaw, fit_power_law
 
 
@@ -83,11 +84,11 @@ def kernel_fluctuation(
     """
     x = as_points("kernel_fluctuation", x)
 
-    def measure(network: Layer, points: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    def measure(network: Layer, points: jax.Array) -> Callable[[Any], jax.Array]:
         limit = jnp.asarray(NTK(network)(np.asarray(x)))
 
-        def deviation(draw: jax.Array) -> jax.Array:
-            rows = jacobian(network.apply, network.init(draw, points.shape), points)
+        def deviation(params: Any) -> jax.Array:
+            rows = jacobian(network.apply, params, points)
             return _relative(contract_traced(rows, rows), limit)
 
         return deviation
@@ -140,7 +141,7 @@ def kernel_motion(
         raise ValueError(f"{who} needs a positive, finite learning_rate, got {learning_rate}.")
     rate = float(learning_rate)
 
-    def measure(network: Layer, points: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    def measure(network: Layer, points: jax.Array) -> Callable[[Any], jax.Array]:
         targets = jnp.asarray(np.asarray(y), points.dtype)
 
         def loss(params) -> jax.Array:
@@ -149,8 +150,7 @@ def kernel_motion(
         def step(_, params):
             return jax.tree_util.tree_map(lambda p, g: p - rate * g, params, jax.grad(loss)(params))
 
-        def motion(draw: jax.Array) -> jax.Array:
-            params = network.init(draw, points.shape)
+        def motion(params: Any) -> jax.Array:
             before, after = (
                 jacobian(network.apply, current, points)
                 for current in (params, jax.lax.fori_loop(0, steps, step, params))
@@ -170,7 +170,7 @@ def _deviations(
     who: str,
     build: Build,
     x: Array,
-    measure: Callable[[Layer, jax.Array], Callable[[jax.Array], jax.Array]],
+    measure: Callable[[Layer, jax.Array], Callable[[Any], jax.Array]],
     widths: Sequence[int],
     networks: int,
     key: jax.Array,
@@ -184,8 +184,10 @@ def _deviations(
             for number, width in enumerate(tracked(widths, len(widths), "measuring tangent kernels")):
                 network, points = build(int(width)), jnp.asarray(x)
                 keys = jax.random.split(jax.random.fold_in(key, number), networks)
-                size = len(x) * count_parameters(network, points)
-                found = over_networks(measure(network, points), keys, size)
+                # A Jacobian holds the parameters once for every point and output.
+                found = over_networks(
+                    network, points.shape, measure(network, points), keys, copies=2 * len(x)
+                )
                 if not np.isfinite(found).all():
                     raise ValueError(
                         f"{who} needs kernels that stay finite, got {found[~np.isfinite(found)][0]} at width {width}. "
