@@ -99,6 +99,18 @@ def test_fixed_centres_and_free_expansions_agree_step_by_step(name):
     np.testing.assert_allclose(history.norm[-1], by_hand.norm(), rtol=1e-12)
 
 
+def test_values_that_are_added_up_are_multiplied_out_before_rounding_gathers():
+    functional = FUNCTIONALS["ridge"]
+    position, additions = place(functional, drawn(LAPLACE, 3)), []
+    for _ in range(120):
+        position = position.look(functional).move(0.05)
+        additions.append(position.function.additions)
+    assert additions[:3] == [1, 2, 3] and max(additions) == 49 and additions.count(0) == 2
+    function = position.function
+    expected = function.span.gram @ function.coefficients
+    np.testing.assert_allclose(function.values, expected, rtol=0, atol=50 * EPS * np.abs(expected).max())
+
+
 @dataclass(frozen=True, eq=False)
 class SquareAtTheFirstCentre(Functional):
     """A functional whose point depends on the function: `f_0(c)²` at its first centre."""
