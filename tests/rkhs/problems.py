@@ -27,6 +27,18 @@ class Laplace(Kernel):
         return np.ones(len(x), x.dtype)
 
 
+class Gaussian(Kernel):
+    """`exp(-|x − x'|² / 4)` in plain NumPy: smooth, so that its matrices soon have no full numerical rank."""
+
+    def __call__(self, x1, x2=None):
+        x2 = x1 if x2 is None else x2
+        differences = x1[:, None, :] - x2[None, :, :]
+        return np.exp(-(differences**2).sum(axis=2) / 4).astype(x1.dtype)
+
+    def diag(self, x):
+        return np.ones(len(x), x.dtype)
+
+
 KERNELS = {
     "ntk relu": NTK(DEEP),
     "nngp erf": NNGP(SMOOTH),

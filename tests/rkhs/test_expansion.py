@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.rkhs.problems import DEEP, KERNELS, OTHER, TEST, Given, Laplace, X, drawn, scale
+from tests.rkhs.problems import DEEP, KERNELS, OTHER, TEST, Gaussian, Given, Laplace, X, drawn, scale
 
 from ntkit.errors import NotPositiveDefiniteError
 from ntkit.inference import blocks
@@ -166,7 +166,7 @@ def test_compression_projects_orthogonally_and_states_its_error(kernel, count):
 
 def test_compression_reaches_a_tolerance_with_the_fewest_centres_of_its_order():
     x = np.random.default_rng(3).normal(size=(120, 2))
-    f = Expansion(RBF(1.5), x, np.random.default_rng(4).normal(size=(120, 1)))
+    f = Expansion(Gaussian(), x, np.random.default_rng(4).normal(size=(120, 1)))
     compressed = f.compress(tolerance=1e-3)
     count = len(compressed.function.centers)
     assert compressed.relative_error <= 1e-3 and count < 60
@@ -192,10 +192,11 @@ def test_compression_in_single_precision_stays_within_its_bound():
     """Entries of rounding 1e-7 tell fewer directions apart: the rest counts towards the error."""
     x = np.random.default_rng(3).normal(size=(60, 2))
     coefficients = np.random.default_rng(4).normal(size=(60, 1))
-    double = Expansion(RBF(1.5), x, coefficients)
-    single = Expansion(RBF(1.5), x.astype(np.float32), coefficients.astype(np.float32))
+    kernel = Gaussian()
+    double = Expansion(kernel, x, coefficients)
+    single = Expansion(kernel, x.astype(np.float32), coefficients.astype(np.float32))
     compressed = single.compress(tolerance=0.0)
-    kept = Expansion(RBF(1.5), compressed.function.centers.astype(float), compressed.function.coefficients)
+    kept = Expansion(kernel, compressed.function.centers.astype(float), compressed.function.coefficients)
     assert len(kept.centers) < 40 < len(double.compress(tolerance=0.0).function.centers)
     assert double.distance(kept) <= compressed.error + compressed.rounding < 0.1 * double.norm()
 
