@@ -41,7 +41,7 @@ def test_values_and_inner_products_are_the_double_sums(kernel):
 
 
 @pytest.mark.parametrize("kernel", [KERNELS["ntk relu"], KERNELS["laplace"]], ids=["ntk relu", "laplace"])
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(seeds, st.floats(-5, 5), st.floats(-5, 5))
 def test_the_inner_product_is_bilinear_symmetric_and_obeys_cauchy_schwarz(kernel, seed, a, b):
     f, g, h = drawn(kernel, seed), drawn(kernel, seed + 1, OTHER), drawn(kernel, seed + 2, OTHER)

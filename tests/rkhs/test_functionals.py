@@ -78,7 +78,7 @@ def check_gradient(functional, kernel, seed):
 
 
 @pytest.mark.parametrize("name", FUNCTIONALS)
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 10_000))
 def test_every_gradient_is_the_derivative_in_every_direction(name, seed):
     check_gradient(FUNCTIONALS[name], LAPLACE, seed)
