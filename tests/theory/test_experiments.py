@@ -6,7 +6,13 @@ import pytest
 
 from ntkit import NTK, EmpiricalNTK, nn
 from ntkit.dynamics import train
-from ntkit.theory import experiments, kernel_fluctuation, kernel_motion, output_distribution
+from ntkit.theory import (
+    OutputDistribution,
+    experiments,
+    kernel_fluctuation,
+    kernel_motion,
+    output_distribution,
+)
 
 KEY = jax.random.key(0)
 GENERATOR = np.random.default_rng(0)
@@ -55,6 +61,15 @@ def test_outputs_become_gaussian(distribution):
     assert distribution.distance[1] < distribution.distance[0] / 3
     assert distribution.outputs.shape == (2, 20_000)
     assert distribution.outputs.dtype == np.float64
+
+
+def test_the_standard_error_of_a_kurtosis_is_its_scatter():
+    # For Gaussian samples the variance of the excess kurtosis is 24 / N up to order 1/N² (Fisher 1930). The mean of 200
+    # estimates of it scatters by about 1 %, their own deviation by 1/sqrt(400) = 5 %: 4 deviations of either.
+    samples = np.random.default_rng(0).normal(size=(200, 2000))
+    found = OutputDistribution(np.ones(200), samples, 1.0, False)
+    assert np.mean(found.kurtosis_standard_error) == pytest.approx((24 / 2000) ** 0.5, rel=0.04)
+    assert np.std(found.excess_kurtosis) == pytest.approx((24 / 2000) ** 0.5, rel=0.2)
 
 
 def test_a_linear_network_is_gaussian_at_once():

@@ -33,6 +33,12 @@ def test_the_standard_error_is_the_scatter_of_fits_to_noisy_laws(known):
     assert stated == pytest.approx(scatter, rel=0.15)
 
 
+def test_given_errors_decide_even_where_the_points_lie_on_a_line():
+    # Ten per cent on every value: the variance of the slope is 0.1² / Σ (log x - mean log x)².
+    fit = fit_power_law(X, X**-1.0, 0.1 * X**-1.0)
+    assert fit.standard_error == pytest.approx(0.1 / np.sqrt(((np.log(X) - np.log(X).mean()) ** 2).sum()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "values", "match"),
     [

@@ -140,6 +140,7 @@ def test_the_variance_is_shared_out_among_degrees():
     longer = sphere_spectrum(NTK(BIASED), 5, 80)
     assert 0 < longer.tail < found.tail
     assert longer.shares.sum() < 1.0
+    np.testing.assert_array_equal(found.frequencies[:3], [1.5, 2.5, 3.5])  # l + d/2 - 1
 
 
 def test_the_effective_dimension_counts_modes_and_warns_of_a_long_tail():
