@@ -200,7 +200,9 @@ def test_a_wrong_command_line_ends_with_code_two(arguments):
     run(*arguments, code=2)
 
 
-@pytest.mark.parametrize("command", ["fit", "predict", "kernel", "demo"])
+@pytest.mark.parametrize(
+    "command", ["fit", "predict", "kernel", "dynamics", "spectrum", "learning-curve", "phase", "demo"]
+)
 def test_help_of_every_command_explains_every_option(command):
     import typer
 

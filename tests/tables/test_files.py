@@ -1,9 +1,12 @@
 """Outputs appear complete or not at all."""
 
+import json
+
 import pytest
 
 from ntkit.errors import TableError
 from ntkit.tables.files import (
+    LISTED_MARK,
     OUTPUT_MARK,
     atomic_file,
     atomic_folder,
@@ -79,3 +82,40 @@ def test_a_file_is_no_output_folder_and_a_folder_no_output_file(tmp_path):
         check_file_is_free(tmp_path / "f", overwrite=False)
     check_file_is_free(tmp_path / "f", overwrite=True)
     check_file_is_free(tmp_path / "g", overwrite=False)
+
+
+def listed_output(folder, files):
+    folder.mkdir()
+    for name in files:
+        (folder / name).write_text("old")
+    (folder / LISTED_MARK).write_text(json.dumps({"made_by": "ntkit spectrum", "files": list(files)}))
+    return folder
+
+
+def test_an_output_that_lists_its_files_is_replaced_unless_other_files_came_in(tmp_path):
+    out = listed_output(tmp_path / "out", ["a.csv", "a.svg"])
+    check_folder_is_free(out, overwrite=True)
+    (out / "mine.txt").write_text("years of work")
+    with pytest.raises(TableError, match=r"holds 'mine.txt' beside an earlier output.*Move it away"):
+        check_folder_is_free(out, overwrite=True)
+    (out / "thesis.tex").write_text("more")
+    with pytest.raises(TableError, match=r"holds 'mine.txt'.*Move it and 1 more away"):
+        check_folder_is_free(out, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"made_by": "other", "files": []}', '{"made_by": "ntkit x"}']
+)
+def test_a_mark_that_is_not_ours_protects_the_folder(tmp_path, text):
+    (tmp_path / LISTED_MARK).write_text(text)
+    with pytest.raises(TableError, match="no earlier output"):
+        check_folder_is_free(tmp_path, overwrite=True)
+
+
+def test_an_output_of_the_main_job_is_not_replaced_with_other_files_in_it(tmp_path):
+    out = earlier_output(tmp_path / "out")
+    (out / "report.html").write_text("old")
+    check_folder_is_free(out, overwrite=True)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(TableError, match="'notes.txt' beside"):
+        check_folder_is_free(out, overwrite=True)

@@ -5,9 +5,14 @@ from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
 
 from ntkit.plotting.style import BLACK, BLUE, GREY, ORANGE, SKY, legend_above, picture
+
+DECADE = 10.0
+
+MOST_TICKS = 9
+"""More numbers than this would run into each other along an axis."""
 
 PHASES = {
     "ordered": ("#cfe3f2", "ordered"),
@@ -61,9 +66,14 @@ def plot_learning_curve(
                 capsize=2.5,
                 label="kernel regression, measured (± 2 standard errors)",
             )
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(LogFormatter())
-        axes.yaxis.set_minor_formatter(LogFormatter())
+        low, high = axes.get_ylim()
+        if high < DECADE * low:  # powers of ten alone would leave hardly a label
+            axes.yaxis.set_major_formatter(ScalarFormatter())
+            axes.yaxis.set_minor_formatter(ScalarFormatter())
+        if measured_samples is not None and len(measured_samples) <= MOST_TICKS:
+            _ticks_at(axes, measured_samples)
+        else:
+            axes.xaxis.set_minor_formatter(NullFormatter())
         legend_above(axes)
     return figure
 
@@ -103,8 +113,10 @@ def plot_phase_diagram(
             )
         if point is not None:
             axes.plot(*point, "D", color=ORANGE, markersize=8, label="this network", clip_on=False)
-        axes.set_xlim(w_stds.min(), w_stds.max())
-        axes.set_ylim(b_stds.min(), b_stds.max())
+        if len(w_stds) > 1:
+            axes.set_xlim(w_stds.min(), w_stds.max())
+        if len(b_stds) > 1:  # an interrupted diagram may have a single row
+            axes.set_ylim(b_stds.min(), b_stds.max())
         legend_above(axes, columns=2)
     return figure
 

@@ -16,6 +16,7 @@ from ntkit.plotting import (
     plot_reliability,
     plot_stopping,
 )
+from ntkit.report.text import fixed, number
 
 
 def draw_all(analysis: Analysis) -> dict[str, Figure]:
@@ -54,7 +55,7 @@ def draw_eigenvalues(found: SpectralAnalysis) -> Figure:
     if found.decay is None:
         return plot_eigenvalues(found.ntk, found.nngp)
     numbers = np.arange(found.decay_range[0], found.decay_range[1] + 1, dtype=np.float64)
-    label = f"decay {found.decay.exponent:.2f} ± {found.decay.standard_error:.2f}".replace("-", "−")
+    label = f"decay {fixed(found.decay.exponent, 2)} ± {number(found.decay.standard_error, 1)}"
     return plot_eigenvalues(found.ntk, found.nngp, numbers, found.decay(numbers), label)
 
 

@@ -12,7 +12,7 @@ from ntkit.theory.certificate import DependentPoints
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def number(value: float | int | None, digits: int = 4) -> str:
     """A number with `digits` significant digits; a dash for None, ∞ for infinity."""
     if value is None:
         return "–"
