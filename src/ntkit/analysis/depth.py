@@ -32,6 +32,11 @@ def depth_limit(network: Layer, x: Float[np.ndarray, "n d"]) -> DepthLimit:
     """The phase of the layers of a network, at the variance that its first layer gives the data on average.
 
     The first layer may have scales of its own: it only sets the variance that deeper layers start from.
+
+    >>> from ntkit import nn
+    >>> layer = (nn.Dense(64, 1.2), nn.Erf())
+    >>> depth_limit(nn.Serial(*layer, *layer, nn.Dense(1)), np.eye(3)).phase.label
+    'chaotic'
     """
     layers = network.layers if isinstance(network, Serial) else (network,)
     dense = [position for position, layer in enumerate(layers) if isinstance(layer, Dense)]

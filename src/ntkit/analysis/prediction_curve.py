@@ -89,6 +89,12 @@ def compare_learning_curves(
 
     Raises:
         TableError: for sizes that the rows do not allow.
+
+    >>> from ntkit import RBF
+    >>> x = np.linspace(-2.0, 2.0, 200)[:, None]
+    >>> found = compare_learning_curves(RBF(), x, np.sin(4.0 * x), ridge=0.1, repeats=10, seed=0, samples=[8, 32])
+    >>> bool(abs(found.deviations).max() < 0.3)
+    True
     """
     sizes = default_samples(len(x)) if samples is None else np.unique(np.asarray(samples, dtype=np.int64))
     if sizes[0] < 1 or sizes[-1] >= len(x):
@@ -112,6 +118,10 @@ def compare_learning_curves(
 
 
 def default_samples(rows: int) -> np.ndarray:
-    """Logarithmic sizes from a handful to a quarter of the rows."""
+    """Logarithmic sizes from a handful to a quarter of the rows.
+
+    >>> default_samples(100).tolist()
+    [5, 7, 9, 11, 15, 19, 25]
+    """
     largest = max(int(LARGEST_SHARE * rows), 2)
     return np.unique(np.geomspace(min(FEWEST_SAMPLES, largest), largest, SIZES).round().astype(np.int64))

@@ -101,6 +101,12 @@ def spectral_analysis(
     Raises:
         ValueError: for a range or ridge that the spectrum does not allow.
         KernelUndefinedError: for a network without a tangent kernel.
+
+    >>> from ntkit import nn
+    >>> x = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    >>> found = spectral_analysis(nn.Dense(1), x, x[:, :1], np.arange(3), ridge=0.0)
+    >>> found.rank, round(found.effective_dimension(), 9), found.certificate.verdict
+    (2, 2.0, 'singular')
     """
     ntk, nngp = NTK(network), NNGP(network)
     with suited_to(len(x)):
