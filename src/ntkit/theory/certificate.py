@@ -1,4 +1,4 @@
-"""A proof, on given data, that training reaches zero loss: bounds of the smallest eigenvalue that rounding cannot undo."""
+"""A proof, on given data, that training reaches zero loss: bounds of eigenvalues that rounding cannot undo."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -109,8 +109,8 @@ class Certificate:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.verdict} on {self.size} points: smallest eigenvalue {self.smallest_eigenvalue:.6g}, proved to lie in "
-            f"[{self.lower:.6g}, {self.upper:.6g}]",
+            f"{self.verdict} on {self.size} points: smallest eigenvalue {self.smallest_eigenvalue:.6g}, proved to "
+            f"lie in [{self.lower:.6g}, {self.upper:.6g}]",
             f"rank {self.rank}; squared loss falls at least as exp(-{self.rate:.3g} t); stable learning rates up to "
             f"{self.max_learning_rate():.6g}",
         ]
@@ -131,8 +131,8 @@ def convergence_certificate(
 
     If `λ_min > 0` the squared loss obeys `C(t) <= exp(-2 η c λ_min t) C(0)`, and any loss that is convex in the outputs
     falls to its minimum. The lower bound of `λ_min` is proved by a Cholesky factorisation of `Θ - s I` that succeeds:
-    its rounding is at most `γ_{n+1} / (1 - γ_{n+1}) tr(Θ - s I)`. The upper bound is a Rayleigh quotient with its rounding.
-    Both are widened by what inaccurate entries can do, `entry_accuracy tr Θ`.
+    its rounding is at most `γ_{n+1} / (1 - γ_{n+1}) tr(Θ - s I)`. The upper bound is a Rayleigh quotient with its
+    rounding. Both are widened by what inaccurate entries can do, `entry_accuracy tr Θ`.
 
     Args:
         kernel: a tangent kernel (or any other).
