@@ -34,7 +34,12 @@ def test_the_outlook_is_of_the_fitted_model(regression_analysis):
 def test_the_outlook_of_a_large_table_is_of_a_part(
     regression_analysis, regression_table, monkeypatch, quick_settings
 ):
+    def analysed(network, x, y, rows, *, ridge):
+        np.testing.assert_array_equal(data.encoder.points(regression_table[rows]), x)
+        return spectral_analysis(network, x, y, rows, ridge=ridge)
+
     monkeypatch.setattr(outlook_module, "MOST_ROWS", 20)
+    monkeypatch.setattr(outlook_module, "spectral_analysis", analysed)
     data = prepare(regression_table, "y", None, quick_settings)
     found = look_ahead(regression_analysis.model, data.rows, 0)
     assert found.rows == len(found.spectral.ntk) == 20

@@ -117,7 +117,14 @@ def test_losses_of_classes_get_indicators(command, tables, tmp_path, table, loss
         targets, function = targets[:, 1:], optax.sigmoid_binary_cross_entropy
     flow = gradient_flow(NTK(RELU), data.x, targets, reduction="mean_points", loss=function, tolerance=1e-5)
     # Both integrate to a relative error of 1e-5 a step, over a few dozen steps.
-    np.testing.assert_allclose(frame["train_loss"], flow.loss(frame["time"].to_numpy()), rtol=1e-3)
+    times = frame["time"].to_numpy()
+    np.testing.assert_allclose(frame["train_loss"], flow.loss(times), rtol=1e-3)
+    held_out = pl.read_csv(tables / table)["species"].gather(data.test_rows).to_list()
+    one_hot = np.array([[float(name == other) for other in classes] for name in held_out])
+    test_targets = one_hot[:, 1:] if loss == "logistic" else one_hot
+    np.testing.assert_allclose(
+        frame["test_loss"], flow.test_loss(times, data.x_test, test_targets), rtol=1e-3
+    )
     assert frame["train_loss"][2] < 0.9 * initial
     # Steps are stable up to 2 / (curvature times the largest eigenvalue): 1/2 for a softmax, 1/4 for one output.
     curvature = 0.5 if loss == "cross-entropy" else 0.25
