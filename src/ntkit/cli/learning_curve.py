@@ -126,7 +126,7 @@ def _findings(found: "CurveComparison") -> list["Finding"]:
     errors = f", {gap / spread:.1f} standard errors of the measurement" if spread > 0 else ""
     deviation = float(found.deviations[worst])
     return [
-        Finding("ridge", "ridge", found.ridge),
+        Finding("ridge", "ridge", found.ridge, "of K + ridge I"),
         Finding("repeats", "random subsets of each size", found.repeats),
         Finding(
             "largest_relative_deviation",

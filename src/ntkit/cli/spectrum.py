@@ -113,7 +113,7 @@ def _findings(found: "SpectralAnalysis") -> list["Finding"]:
             else f"± {number(decay.standard_error, 2)}, eigenvalues {found.decay_range[0]} to {found.decay_range[1]}",
         ),
         Finding("decay_standard_error", "", None if decay is None else decay.standard_error),
-        Finding("ridge", "ridge", found.ridge),
+        Finding("ridge", "ridge", found.ridge, "of K + ridge I"),
         Finding(
             "effective_dimension",
             "effective dimension of the NTK",
