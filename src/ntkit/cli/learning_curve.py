@@ -73,6 +73,7 @@ def learning_curve(
     from ntkit.analysis.noise import evidence_noise
     from ntkit.analysis.prepare import prepare_pool
     from ntkit.analysis.spectral import checked_ridge
+    from ntkit.analysis.threads import suited_to
     from ntkit.cli.output import write_findings
     from ntkit.cli.terminal import show_findings, stages
     from ntkit.model.table_model import kernel_of
@@ -91,7 +92,8 @@ def learning_curve(
         pool = prepare_pool(read_table(table, as_text=settings.categorical), target, settings)
         if ridge is None:
             announce("choosing the ridge")
-            ridge = evidence_noise(np.asarray(chosen(pool.x)), pool.y)
+            with suited_to(len(pool.x)):
+                ridge = evidence_noise(np.asarray(chosen(pool.x)), pool.y)
         announce("predicting and measuring the learning curve")
         found = compare_learning_curves(
             chosen, pool.x, pool.y, ridge=checked_ridge(ridge), repeats=repeats, seed=seed, samples=samples
