@@ -173,3 +173,4 @@ def test_rows_that_make_the_kernel_singular_are_named_by_their_place_in_the_tabl
     assert "singular" in output
     assert "duplicates 0, 60 counted from 0" in output
     assert "59 of 60" in output
+    assert "proved rate" not in output

@@ -204,4 +204,4 @@ def test_numbers_are_written_for_readers(value, text):
 def test_fixed_decimals_never_show_minus_zero():
     assert fixed(-0.0001) == "0.000"
     assert fixed(None) == percent(None) == "–"
-    assert (percent(0.95), percent(0.9459)) == ("95 %", "94.6 %")
+    assert (percent(0.95), percent(0.9459), percent(-0.415)) == ("95 %", "94.6 %", "−41.5 %")

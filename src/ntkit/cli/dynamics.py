@@ -166,7 +166,7 @@ def _findings(course: "Course") -> list["Finding"]:
             "smallest_eigenvalue",
             "smallest eigenvalue",
             certificate.smallest_eigenvalue,
-            "proved",
+            "accuracy proved",
             eigenvalue(certificate),
         ),
         Finding("rank", "directions that can be learnt", course.rank, f"of {size}"),
@@ -176,7 +176,7 @@ def _findings(course: "Course") -> list["Finding"]:
     if certificate.singular_points:
         text = point_groups(certificate.singular_points)
         findings.insert(1, Finding("singular_rows", "rows that make it singular", text, "counted from 0"))
-    if course.bound is not None:
+    if course.bound is not None and certificate.rate > 0.0:
         findings.append(
             Finding("proved_rate", "proved rate of the loss", certificate.rate, "C(t) ≤ exp(−rate t) C(0)")
         )

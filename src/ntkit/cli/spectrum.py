@@ -100,7 +100,7 @@ def _findings(found: "SpectralAnalysis") -> list["Finding"]:
             "smallest_eigenvalue",
             "smallest eigenvalue",
             certificate.smallest_eigenvalue,
-            "proved",
+            "accuracy proved",
             eigenvalue(certificate),
         ),
         Finding("rank", "directions that can be learnt", found.rank, f"of {size}"),

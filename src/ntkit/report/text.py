@@ -36,7 +36,7 @@ def fixed(value: float | None, decimals: int = 3) -> str:
 
 def percent(value: float | None) -> str:
     """A fraction in per cent with at most one decimal; a dash for None."""
-    return "–" if value is None else f"{100.0 * value:.1f}".removesuffix(".0") + " %"
+    return "–" if value is None else f"{100.0 * value:.1f}".removesuffix(".0").replace("-", "−") + " %"
 
 
 def point_groups(groups: Sequence[DependentPoints], most: int = 8) -> str:
