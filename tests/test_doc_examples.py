@@ -15,7 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 SOURCE = REPOSITORY / "src"
-LONG = ("notes.md",)  # trains and draws networks of several widths; `make check` runs it with the others
+LONG = ("notes.md", "README.md")  # half a minute and more each; `make check` runs them with the others
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 PARSER = doctest.DocTestParser()
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -163,7 +163,7 @@ def test_an_interrupt_keeps_what_was_computed(monkeypatch):
         if completed >= 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("ntkit.dynamics.finite._Bar.advance_to", press)
+    monkeypatch.setattr("ntkit.dynamics.progress.Bar.advance_to", press)
     history = train(network, draw(), X, Y, learning_rate=0.05, steps=40, record=range(41), watch=X_TEST)
     assert history.interrupted
     assert history.steps.tolist() == [0, 1, 2, 3, 4]

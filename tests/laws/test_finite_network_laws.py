@@ -46,8 +46,8 @@ def fitted_exponent(errors):
     ("activation", "parametrization"),
     [
         (nn.Relu(), "ntk"),
-        (nn.Erf(), "standard"),
-        (nn.Tanh(), "ntk"),
+        pytest.param(nn.Erf(), "standard", marks=pytest.mark.slow),
+        pytest.param(nn.Tanh(), "ntk", marks=pytest.mark.slow),
         pytest.param(nn.Gelu(), "standard", marks=pytest.mark.slow),
         pytest.param(nn.Sin(), "ntk", marks=pytest.mark.slow),
     ],
@@ -94,7 +94,10 @@ def relative_ntk_errors(network, seeds):
 
 @pytest.mark.parametrize(
     ("activation", "parametrization", "outputs"),
-    [(nn.Relu(), "ntk", 1), (nn.Erf(), "standard", 2)],
+    [
+        pytest.param(nn.Relu(), "ntk", 1, marks=pytest.mark.slow),
+        (nn.Erf(), "standard", 2),
+    ],
     ids=repr,
 )
 def test_the_empirical_ntk_tends_to_the_ntk_at_the_rate_of_one_over_root_width(
