@@ -32,7 +32,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
-	$(PYTEST) -qq -m "slow or not slow" tests/test_import_direction.py tests/test_doc_examples.py
+	$(PYTEST) -qq -m "slow or not slow" tests/test_import_direction.py tests/test_doc_examples.py tests/test_tutorials.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "make check: formatting, lint, types, import direction, doc examples and docs build are all in order"
 

@@ -14,6 +14,7 @@ def test_there_is_a_tutorial():
     assert TUTORIALS
 
 
+@pytest.mark.slow  # `make check` runs it with the other examples
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
 def test_the_tutorial_runs_without_a_warning(tutorial, tmp_path):
     environment = os.environ | {"MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu"}

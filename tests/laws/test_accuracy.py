@@ -193,7 +193,6 @@ FEW = [
     "RectifiedMonomial",
     "Step",
     "Tanh",
-    "Selu",
     "HardTanh",
 ]
 

@@ -127,6 +127,7 @@ def relative_ntk_motion(network, seeds, rate):
     return np.array(motions)
 
 
+@pytest.mark.slow
 def test_training_moves_the_empirical_ntk_by_no_more_than_one_over_root_width():
     """The theorem bounds the motion by O(1/√width) (Jacot et al. 2018; Lee et al. 2019). The exponent measured is
     near −1, which is what perturbation theory predicts for weights of mean zero (Dyer & Gur-Ari 2020, "Asymptotics
