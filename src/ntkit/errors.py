@@ -25,6 +25,10 @@ class KernelOverflowError(NtkitError, ValueError):
     """A kernel value is too large for its dtype (large `w_std`, great depth, float32)."""
 
 
+class FusionError(NtkitError, ValueError):
+    """A network that the fused engine cannot run; the text says which layer and why."""
+
+
 class AccuracyWarning(UserWarning):
     """A result is less accurate than asked for; the text states what was reached."""
 

@@ -1,5 +1,6 @@
 """The reference engine: the layers' own `propagate` on JAX arrays, tiled on a CPU, pure when traced."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ntkit.engines.inputs import PairStatistics, Points, pair_statistics, traced_state
-from ntkit.engines.plan import TILE, make_plan, run
+from ntkit.engines.plan import TILE, Plan, make_plan, run
 from ntkit.errors import KernelOverflowError
 from ntkit.nn.base import Layer
 from ntkit.nn.state import KernelState
@@ -59,24 +60,77 @@ def concrete(network: Layer, x1: np.ndarray, x2: np.ndarray | None, *, ntk: bool
         KernelOverflowError: when a kernel value exceeds the dtype.
         MemoryError: when the result cannot fit.
     """
+    return fill(prepare(network, x1, x2, ntk=ntk, tile=tile))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A Gram matrix about to be computed: everything checked, every point done by itself.
+
+    Attributes:
+        network: with the orders of its expansions chosen.
+        points1: the rows.
+        points2: the columns; the same object for a symmetric matrix.
+        diagonals: both kernels of the rows, and of the columns where they differ, with themselves.
+        plan: the tiles.
+        ntk: whether the tangent kernel is wanted.
+    """
+
+    network: Layer
+    points1: Points
+    points2: Points
+    diagonals: Grams
+    plan: Plan
+    ntk: bool
+
+    @property
+    def features(self) -> int:
+        """The number of features of a point."""
+        return self.points1.x.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of inputs and results."""
+        return self.points1.x.dtype
+
+    def empty(self) -> list[np.ndarray]:
+        """Room for the results."""
+        return [np.empty((self.plan.rows, self.plan.columns), self.dtype) for _ in range(1 + self.ntk)]
+
+
+def prepare(
+    network: Layer, x1: np.ndarray, x2: np.ndarray | None, *, ntk: bool, tile: int = TILE
+) -> Prepared:
+    """Check inputs, network and memory; propagate every point by itself.
+
+    Raises:
+        KernelOverflowError: when a kernel value exceeds the dtype.
+        MemoryError: when the result cannot fit.
+    """
     with precision(x1.dtype):
         network, x1, x2 = _raw(network, x1, x2)
         points1 = Points.of(x1)
         points2 = points1 if x2 is None else Points.of(x2)
         both = points1.var if x2 is None else np.concatenate([points1.var, points2.var])
         network = adapted(network, both, x1.shape[1], ntk)
-        checked_diagonal(network, both, x1.shape[1], ntk)
+        diagonals = checked_diagonal(network, both, x1.shape[1], ntk)
     shape = (len(points1.var), len(points2.var))
     plan = make_plan(*shape, x2 is None, (1 + ntk) * x1.itemsize * shape[0] * shape[1], tile)
-    grams = [np.empty(shape, x1.dtype) for _ in range(1 + ntk)]
+    return Prepared(network, points1, points2, diagonals, plan, ntk)
+
+
+def fill(prepared: Prepared) -> Grams:
+    """Both kernels by the layers' own `propagate`, compiled by XLA for one tile."""
+    points1, points2, plan, ntk = prepared.points1, prepared.points2, prepared.plan, prepared.ntk
+    grams = prepared.empty()
 
     def compute(rows: slice, columns: slice) -> None:
         left, right = points1.rows(rows), points2.rows(columns)
         mirrored = plan.symmetric and rows.start != columns.start
         pairs = pair_statistics(left, right, plan.symmetric and not mirrored)
         arguments = _padded(pairs, left.var, right.var)
-        with precision(x1.dtype):
-            result = _tile(network, *arguments, width=x1.shape[1], ntk=ntk)
+        with precision(prepared.dtype):
+            result = _tile(prepared.network, *arguments, width=prepared.features, ntk=ntk)
         for gram, block in zip(grams, result, strict=False):
             values = np.asarray(block)[: len(left.var), : len(right.var)]
             if plan.symmetric and not mirrored:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ntkit.engines import reference
+from ntkit.engines import choice, reference
+from ntkit.engines.choice import Engine
 from ntkit.engines.reference import Grams
 from ntkit.kernels.base import Kernel
 from ntkit.nn.activations.expansion import ExpansionBound, expansion_bounds
@@ -16,7 +17,7 @@ from ntkit.numerics.dtypes import Array, as_point_pair, as_points, is_concrete, 
 from ntkit.numerics.trees import pytree
 
 
-@pytree()
+@pytree("engine")
 @dataclass(frozen=True, eq=False)
 class NNGP(Kernel):
     """Neural network Gaussian process kernel `Sigma(x, x')`: the covariance of one output at initialisation.
@@ -26,17 +27,21 @@ class NNGP(Kernel):
 
     Args:
         network: a layer of `ntkit.nn`, usually a `Serial`.
+        engine: how Gram matrices of numbers are computed on a CPU: "fused" (by Numba), "reference" (by XLA), or
+            "auto", which fuses large ones where the network allows it. `plan` tells which and why.
 
     Raises:
         KernelOverflowError: on evaluation, when a value exceeds the inputs' dtype.
+        FusionError: on evaluation, for engine="fused" and a network that it cannot run.
     """
 
     network: Layer
+    engine: Engine = "auto"
 
     def __call__(
         self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
     ) -> Float[Array, "n1 n2"]:
-        return nngp_and_ntk(self.network, x1, x2, ntk=False).nngp  # type: ignore[return-value]
+        return nngp_and_ntk(self.network, x1, x2, ntk=False, engine=self.engine).nngp  # type: ignore[return-value]
 
     def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
         return _diagonal("NNGP", self.network, x, ntk=False).nngp  # type: ignore[return-value]
@@ -46,7 +51,7 @@ class NNGP(Kernel):
         return _bounds("NNGP", self.network, x, ntk=False)
 
 
-@pytree()
+@pytree("engine")
 @dataclass(frozen=True, eq=False)
 class NTK(Kernel):
     """Neural tangent kernel `Theta(x, x')` at infinite width (Jacot et al. 2018).
@@ -56,18 +61,21 @@ class NTK(Kernel):
 
     Args:
         network: a layer of `ntkit.nn`, usually a `Serial`.
+        engine: as for `NNGP`.
 
     Raises:
         KernelUndefinedError: on evaluation, for a network with a discontinuous activation.
         KernelOverflowError: on evaluation, when a value exceeds the inputs' dtype.
+        FusionError: on evaluation, for engine="fused" and a network that it cannot run.
     """
 
     network: Layer
+    engine: Engine = "auto"
 
     def __call__(
         self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
     ) -> Float[Array, "n1 n2"]:
-        return nngp_and_ntk(self.network, x1, x2).ntk  # type: ignore[return-value]
+        return nngp_and_ntk(self.network, x1, x2, engine=self.engine).ntk  # type: ignore[return-value]
 
     def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
         return _diagonal("NTK", self.network, x, ntk=True).ntk  # type: ignore[return-value]
@@ -78,7 +86,12 @@ class NTK(Kernel):
 
 
 def nngp_and_ntk(
-    network: Layer, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None, *, ntk: bool = True
+    network: Layer,
+    x1: Float[Array, "n1 d"],
+    x2: Float[Array, "n2 d"] | None = None,
+    *,
+    ntk: bool = True,
+    engine: Engine = "auto",
 ) -> Grams:
     """Both kernels of one network in one pass.
 
@@ -87,15 +100,20 @@ def nngp_and_ntk(
         x1: inputs, shape (n1, d), float32 or float64.
         x2: other inputs of the same dtype, shape (n2, d); None for x1 against itself.
         ntk: whether the tangent kernel is wanted too.
+        engine: as for `NNGP`; values traced by JAX and arrays on other devices always go through the reference engine.
 
     Returns:
         `Grams(nngp, ntk)`, each of shape (n1, n2) and the inputs' dtype.
     """
     x1, x2 = as_point_pair("A kernel", x1, x2)
     if is_numpy(x1, x2) and is_concrete(network):
-        return reference.concrete(network, np.asarray(x1), None if x2 is None else np.asarray(x2), ntk=ntk)
+        return choice.concrete(
+            network, np.asarray(x1), None if x2 is None else np.asarray(x2), ntk=ntk, engine=engine
+        )
     if _on_cpu(network, x1, x2):
-        grams = reference.concrete(network, np.asarray(x1), None if x2 is None else np.asarray(x2), ntk=ntk)
+        grams = choice.concrete(
+            network, np.asarray(x1), None if x2 is None else np.asarray(x2), ntk=ntk, engine=engine
+        )
         return Grams(*(None if gram is None else jnp.asarray(gram) for gram in grams))
     return reference.traced(network, x1, x2, ntk=ntk)
 

@@ -20,7 +20,7 @@ def evaluate(
             continue
         found = next((result for network, result in passes if network == kernel.network), None)
         if found is None:
-            found = nngp_and_ntk(kernel.network, x1, x2)
+            found = nngp_and_ntk(kernel.network, x1, x2, engine=kernel.engine)
             passes.append((kernel.network, found))
         grams.append(found.nngp if isinstance(kernel, NNGP) else found.ntk)
     return tuple(grams)

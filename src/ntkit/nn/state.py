@@ -22,7 +22,8 @@ class KernelState:
         var2: `Sigma(x', x')`, shape (1, n2), or (n,) for a diagonal.
         defect: `1 - rho` with `rho = Sigma(x, x') / sqrt(Sigma(x, x) Sigma(x', x'))`, the shape of `nngp`.
         surplus: `1 + rho`, the shape of `nngp`.
-        width: units of the layer (features of the input); only the standard parametrisation needs it.
+        width: units of the layer (features of the input), a whole number unless it is traced; only the standard
+            parametrisation needs it.
     """
 
     nngp: Any
@@ -31,7 +32,7 @@ class KernelState:
     var2: Any
     defect: Any
     surplus: Any
-    width: int
+    width: Any
 
     @property
     def pair(self) -> GaussianPair:

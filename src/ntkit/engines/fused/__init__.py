@@ -1,0 +1,1 @@
+"""The fused engine: networks compiled into one loop over pairs of points."""

@@ -1,0 +1,314 @@
+"""From the programs of layers to the text of one module: a compiled function that runs whole networks on a tile."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ntkit.engines.fused import elementary
+from ntkit.engines.fused.program import Operation, Program, Reach
+from ntkit.errors import FusionError
+
+STATE = ("cov", "ntk", "defect", "surplus")
+
+INFIX = {
+    **{"add": "+", "sub": "-", "mul": "*", "div": "/", "gt": ">", "lt": "<", "ge": ">=", "le": "<="},
+    **{"eq": "==", "ne": "!=", "and": "&", "or": "|", "xor": "^"},
+}
+FORMS = {
+    "max": "({0} if {0} > {1} else {1})",
+    "min": "({0} if {0} < {1} else {1})",
+    "clamp": "({0} if {1} < {0} else ({2} if {1} > {2} else {1}))",
+    "select_n": "({2} if {0} else {1})",
+    "neg": "(-{0})",
+    "abs": "abs({0})",
+    "not": "(not {0})",
+    "square": "({0} * {0})",
+    "sqrt": "math.sqrt({0})",
+    "rsqrt": "(f(1.0) / math.sqrt({0}))",
+    "pow": "({0} ** {1})",
+    "sign": "(f(1.0) if {0} > f(0.0) else (f(-1.0) if {0} < f(0.0) else f(0.0)))",
+}
+VECTORISED = ("exp", "expm1", "atan2")
+ONE_BY_ONE = (
+    "log",
+    "log1p",
+    "sin",
+    "cos",
+    "tan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "erf",
+    "erfc",
+    "asin",
+    "acos",
+    "atan",
+)
+"""Functions that are left to the C library: right, but a loop with one of them is not vectorised."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a layer's loop over pairs needs from outside: names of values by where they come from.
+
+    Attributes:
+        constants: numbers that depend on the parameters alone.
+        rows: numbers of the first point; `columns` of the second.
+        row_vectors: vectors of the first point, for Mehler sums; `column_vectors` of the second.
+    """
+
+    constants: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    row_vectors: tuple[str, ...]
+    column_vectors: tuple[str, ...]
+
+
+def sides_of(program: Program) -> Sides:
+    """Every value from outside that operations on pairs, or the results themselves, refer to."""
+    needed = program.needed(program.results)
+    used: dict[str, None] = {}
+    for operation in program.operations:
+        if operation.reach is Reach.PAIR and not needed.isdisjoint(operation.outputs):
+            used |= dict.fromkeys(a for a in operation.arguments if isinstance(a, str))
+    used |= dict.fromkeys(result for result in program.results if isinstance(result, str))
+    groups: dict[tuple[Reach, bool], list[str]] = {}
+    for name in used:
+        if program.reach[name] is Reach.PAIR:
+            continue
+        shape = program.forms[name].shape
+        if len(shape) > 1 or (len(shape) == 1 and program.reach[name] is Reach.NOTHING):
+            raise FusionError(f"a value of shape {shape} in the loop over pairs")
+        groups.setdefault((program.reach[name], len(shape) == 1), []).append(name)
+
+    def group(reach: Reach, vector: bool) -> tuple[str, ...]:
+        return tuple(groups.get((reach, vector), ()))
+
+    return Sides(
+        group(Reach.NOTHING, False),
+        group(Reach.ROW, False),
+        group(Reach.COLUMN, False),
+        group(Reach.ROW, True),
+        group(Reach.COLUMN, True),
+    )
+
+
+@lru_cache(maxsize=512)
+def loop_source(program: Program) -> str:
+    """The function `layer`: one layer on a row of pairs, in place.
+
+    Its arrays: `constants` (c,); `rows` (r, n1) and `columns` (s, n2) with `row_vectors` and `column_vectors`
+    (v, k, n); `i` is the row, `first` the first column; the four states and `work` are of the row's length.
+    """
+    sides = sides_of(program)
+    needed = program.needed(program.results)
+    operations = [o for o in program.operations if o.reach is Reach.PAIR and not needed.isdisjoint(o.outputs)]
+    sums = [operation for operation in operations if operation.name == "mehler"]
+    lines = [
+        "def layer(constants, rows, columns, row_vectors, column_vectors, i, first, cov_, ntk_, defect_, "
+        "surplus_, work):"
+    ]
+    lines += [
+        f"    {name} = {_load(program, name, f'constants[{k}]')}" for k, name in enumerate(sides.constants)
+    ]
+    lines += [f"    {name} = {_load(program, name, f'rows[{k}, i]')}" for k, name in enumerate(sides.rows)]
+    for position, operation in enumerate(sums):
+        left, right, correlation = operation.arguments
+        if left not in sides.row_vectors or right not in sides.column_vectors:
+            raise FusionError("an expansion that does not pair one point's coefficients with the other's")
+        lines += _loop(
+            program, sides, operations, sums[:position], [(f"work[{2 * position}, j]", correlation)]
+        )
+        a, b = sides.row_vectors.index(left), sides.column_vectors.index(right)
+        degree = program.forms[left].shape[0]
+        lines += [
+            f"    work[{2 * position + 1}, :] = f(0.0)",
+            f"    for q in range({degree - 1}, -1, -1):",
+            f"        weight = row_vectors[{a}, q, i]",
+            "        for j in range(cov_.size):",
+            f"            work[{2 * position + 1}, j] = work[{2 * position + 1}, j] * work[{2 * position}, j] "
+            f"+ weight * column_vectors[{b}, q, first + j]",
+        ]
+    targets = [(f"{name}_[j]", result) for name, result in zip(STATE, program.results, strict=True)]
+    lines += _loop(program, sides, operations, sums, targets)
+    return "\n".join(lines) + "\n"
+
+
+def _loop(
+    program: Program,
+    sides: Sides,
+    operations: Sequence[Operation],
+    finished: Sequence[Operation],
+    targets: Sequence[tuple[str, Any]],
+) -> list[str]:
+    """A loop over the row's pairs that computes the targets, taking finished Mehler sums from the work space."""
+    ready = {operation.outputs[0]: 2 * k + 1 for k, operation in enumerate(finished)}
+    wanted = _needed_without(program, [value for _, value in targets], ready)
+    lines = ["    for j in range(cov_.size):"]
+    lines += [f"        {name} = {name}_[j]" for name in STATE if name in wanted]
+    for k, name in enumerate(sides.columns):
+        if name in wanted:
+            lines.append(f"        {name} = {_load(program, name, f'columns[{k}, first + j]')}")
+    for operation in operations:
+        (output,) = operation.outputs
+        if output in wanted:
+            text = f"work[{ready[output]}, j]" if output in ready else expression(operation)
+            lines.append(f"        {output} = {text}")
+    return lines + [f"        {target} = {_text(value)}" for target, value in targets]
+
+
+def _needed_without(program: Program, roots: Sequence[Any], ready: dict[str, int]) -> set[str]:
+    """As `Program.needed`, not looking behind values that are ready."""
+    origin = {output: operation for operation in program.operations for output in operation.outputs}
+    found: set[str] = set()
+    waiting = [root for root in roots if isinstance(root, str)]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            if name in origin and name not in ready:
+                waiting += [a for a in origin[name].arguments if isinstance(a, str)]
+    return found
+
+
+def expression(operation: Operation) -> str:
+    """One operation as Python text.
+
+    Raises:
+        FusionError: for an operation that is not elementary.
+    """
+    name, arguments = operation.name, [_text(argument) for argument in operation.arguments]
+    if name in INFIX:
+        return f"({arguments[0]} {INFIX[name]} {arguments[1]})"
+    if name in FORMS and len(arguments) <= 3:
+        return FORMS[name].format(*arguments)
+    if name == "integer_pow":
+        power = operation.settings["y"]
+        product = " * ".join([arguments[0]] * abs(power)) or "f(1.0)"
+        return f"({product})" if power >= 0 else f"(f(1.0) / ({product}))"
+    if name in VECTORISED:
+        return f"{name}({', '.join(arguments)})"
+    if name in ONE_BY_ONE:
+        return f"f(math.{name}({', '.join(arguments)}))"
+    raise FusionError(f"the operation {name} on pairs")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value.shape != ():
+        raise FusionError(f"a constant of shape {value.shape} in the loop over pairs")
+    if value.dtype == bool:
+        return str(bool(value))
+    number = float(value)
+    if math.isfinite(number):
+        return f"f({number!r})"
+    return "f(np.nan)" if math.isnan(number) else f"f({'-' if number < 0 else ''}np.inf)"
+
+
+def _load(program: Program, name: str, place: str) -> str:
+    """A value from an array of numbers; truth values were stored as 0 and 1."""
+    return f"({place} != f(0.0))" if program.forms[name].truth else place
+
+
+IMPORTS = """
+import math
+
+import numpy as np
+from numba import njit
+
+from ntkit.engines.fused.bits import power_of_two
+"""
+
+TILE = '''
+@njit(**OPTIONS)
+def tile(kinds, constants, rows, columns, row_vectors, column_vectors, x1, x2, root1, root2, near, same, first1, first2,
+         cov, nngp, ntk):
+    """Both kernels of a block of pairs; `cov` holds its scalar products, `nngp` and `ntk` are the whole matrices.
+
+    `first1` and `first2` number the block's first points; `same` says that both blocks are the same points. An empty
+    `ntk` is not wanted.
+    """
+    features = f(x1.shape[1])
+    count = cov.shape[1]
+    defect, surplus = np.empty(count, cov.dtype), np.empty(count, cov.dtype)
+    work, unwanted = np.empty((WORK, count), cov.dtype), np.empty(count, cov.dtype)
+    for i in range(cov.shape[0]):
+        product, root = cov[i], root1[first1 + i]
+        row = nngp[first1 + i, first2 : first2 + count]
+        tangent = ntk[first1 + i, first2 : first2 + count] if ntk.size else unwanted
+        nearest = f(1.0)
+        for j in range(count):
+            scale = root * root2[first2 + j]
+            value = product[j] / features
+            rho = value / (scale if scale > f(0.0) else f(1.0))
+            rho = rho if rho < f(1.0) else f(1.0)
+            rho = rho if rho > f(-1.0) else f(-1.0)
+            row[j] = value
+            tangent[j] = f(0.0)
+            defect[j] = f(1.0) - rho
+            surplus[j] = f(1.0) + rho
+            distance = f(1.0) - abs(rho)
+            nearest = distance if distance < nearest else nearest
+        if nearest < near:
+            for j in range(count):
+                if min(defect[j], surplus[j]) < near and root > f(0.0) and root2[first2 + j] > f(0.0):
+                    sign = f(1.0) if surplus[j] < defect[j] else f(-1.0)
+                    square = f(0.0)
+                    for q in range(x1.shape[1]):
+                        chord = x1[first1 + i, q] / root + sign * (x2[first2 + j, q] / root2[first2 + j])
+                        square += chord * chord
+                    if sign > f(0.0):
+                        surplus[j] = square / (f(2.0) * features)
+                    else:
+                        defect[j] = square / (f(2.0) * features)
+        if same:
+            alive = root > f(0.0)
+            row[i] = root * root
+            defect[i] = f(0.0) if alive else f(1.0)
+            surplus[i] = f(2.0) if alive else f(1.0)
+        for k in range(kinds.size):
+'''
+
+MIRROR = '''
+@njit(**OPTIONS)
+def mirror(gram, top, bottom, left, right):
+    """Copy a block above the diagonal to its mirror image, in squares that stay in first-level cache."""
+    for i0 in range(top, bottom, 16):
+        for j0 in range(left, right, 16):
+            for j in range(j0, min(j0 + 16, right)):
+                for i in range(i0, min(i0 + 16, bottom)):
+                    gram[j, i] = gram[i, j]
+'''
+
+
+@lru_cache(maxsize=64)
+def module_source(loops: tuple[str, ...], work: int, dtype: np.dtype) -> str:
+    """The whole module: elementary functions, one function per kind of layer, and the tile.
+
+    Args:
+        loops: the kinds, as `loop_source` gives them.
+        work: rows of work space that they need.
+        dtype: of all numbers.
+    """
+    parts = [
+        f'"""Generated by ntkit: the layers of a network, fused, in {dtype.name}."""',
+        IMPORTS,
+        f"f = np.{dtype.name}",
+        'OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "cache": CACHED}',
+        f"WORK = {max(1, work)}",
+        elementary.source(dtype),
+    ]
+    calls = []
+    for number, loop in enumerate(loops):
+        parts.append("@njit(**OPTIONS)\n" + loop.replace("def layer(", f"def layer{number}(", 1))
+        calls.append(
+            f"            {'if' if number == 0 else 'elif'} kinds[k] == {number}:\n"
+            f"                layer{number}(constants[k], rows[k], columns[k], row_vectors[k], column_vectors[k], "
+            "first1 + i, first2,\n                       row, tangent, defect, surplus, work)"
+        )
+    return "\n".join([*parts, TILE + "\n".join(calls) + "\n", MIRROR])
