@@ -32,7 +32,8 @@ class Reach(IntEnum):
     COLUMN = 2
     PAIR = 3
 
-    def __or__(self, other: "Reach") -> "Reach":
+    def joined(self, other: "Reach") -> "Reach":
+        """What a value depends on that depends on both."""
         return Reach(int(self) | int(other))
 
 
@@ -166,7 +167,7 @@ class _Flattener:
         reach = Reach.NOTHING
         for argument in arguments:
             if isinstance(argument, str):
-                reach |= self.program.reach[argument]
+                reach = reach.joined(self.program.reach[argument])
         called = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
         primitive = equation.primitive.name
         if reach is Reach.PAIR and called is not None and equation.params.get("name") not in self.WHOLE:
