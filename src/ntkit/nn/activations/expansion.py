@@ -76,7 +76,7 @@ class Expansion(Activation):
         degree = self.degree or 128
         left = hermite.coefficients(function, pair.var1, degree)
         right = hermite.coefficients(function, pair.var2, degree)
-        series = hermite.mehler(left, right, pair.correlation)
+        series: jax.Array = hermite.mehler(left, right, pair.correlation)
         # Where u = v the series would stop short of its known sum, the second moment.
         sizes = hermite.second_moment(function, pair.var1) + hermite.second_moment(function, pair.var2)
         return jnp.where(pair.coincide, sizes / 2.0, series)
