@@ -147,7 +147,7 @@ def _loop(
 ) -> list[str]:
     """A loop over the row's pairs that computes the targets, taking finished Mehler sums from the work space."""
     ready = {operation.outputs[0]: 2 * k + 1 for k, operation in enumerate(finished)}
-    wanted = _needed_without(program, [value for _, value in targets], ready)
+    wanted = program.needed([value for _, value in targets], ready)
     lines = ["    for j in range(cov_.size):"]
     lines += [f"        {name} = {name}_[j]" for name in STATE if name in wanted]
     for k, name in enumerate(sides.columns):
@@ -159,20 +159,6 @@ def _loop(
             text = f"work[{ready[output]}, j]" if output in ready else expression(operation)
             lines.append(f"        {output} = {text}")
     return lines + [f"        {target} = {_text(value)}" for target, value in targets]
-
-
-def _needed_without(program: Program, roots: Sequence[Any], ready: dict[str, int]) -> set[str]:
-    """As `Program.needed`, not looking behind values that are ready."""
-    origin = {output: operation for operation in program.operations for output in operation.outputs}
-    found: set[str] = set()
-    waiting = [root for root in roots if isinstance(root, str)]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            if name in origin and name not in ready:
-                waiting += [a for a in origin[name].arguments if isinstance(a, str)]
-    return found
 
 
 def expression(operation: Operation) -> str:

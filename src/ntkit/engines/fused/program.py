@@ -5,7 +5,7 @@ operations; an operation that depends on one point only is done once per point b
 a compiled loop over pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
@@ -82,8 +82,8 @@ class Program:
         """How many Mehler sums over pairs it has."""
         return sum(operation.name == "mehler" for operation in self.operations)
 
-    def needed(self, roots: Sequence[Any]) -> set[str]:
-        """Every name that the roots depend on, themselves included."""
+    def needed(self, roots: Sequence[Any], ready: Container[str] = ()) -> set[str]:
+        """Every name that the roots depend on, themselves included; not looking behind names that are ready."""
         origin = {output: operation for operation in self.operations for output in operation.outputs}
         found: set[str] = set()
         waiting = [root for root in roots if isinstance(root, str)]
@@ -91,7 +91,7 @@ class Program:
             name = waiting.pop()
             if name not in found:
                 found.add(name)
-                if name in origin:
+                if name in origin and name not in ready:
                     waiting += [a for a in origin[name].arguments if isinstance(a, str)]
         return found
 
