@@ -153,29 +153,16 @@ def dynamics(
 
 
 def _findings(course: "Course") -> list["Finding"]:
-    from ntkit.cli.output import Finding
-    from ntkit.report.outlook import eigenvalue
-    from ntkit.report.text import number, point_groups
+    from ntkit.cli.output import Finding, certificate_findings
+    from ntkit.report.text import number
 
     certificate = course.certificate
-    size = certificate.size
     best = int(course.test_loss.argmin())
     findings = [
-        Finding("verdict", "tangent kernel on the training rows", certificate.verdict),
-        Finding(
-            "smallest_eigenvalue",
-            "smallest eigenvalue",
-            certificate.smallest_eigenvalue,
-            "accuracy proved",
-            eigenvalue(certificate),
-        ),
-        Finding("rank", "directions that can be learnt", course.rank, f"of {size}"),
+        *certificate_findings(certificate, "tangent kernel on the training rows"),
         Finding("max_learning_rate", "stable learning rates of descent, up to", course.stable_rate),
         Finding("half_time", "time to half of the initial loss", course.half_time),
     ]
-    if certificate.singular_points:
-        text = point_groups(certificate.singular_points)
-        findings.insert(1, Finding("singular_rows", "rows that make it singular", text, "counted from 0"))
     if course.bound is not None and certificate.rate > 0.0:
         findings.append(
             Finding("proved_rate", "proved rate of the loss", certificate.rate, "C(t) ≤ exp(−rate t) C(0)")

@@ -14,8 +14,11 @@ from ntkit.analysis.results import Analysis
 from ntkit.model import save_model
 from ntkit.plotting import as_svg
 from ntkit.report import render_report
+from ntkit.report.outlook import eigenvalue
+from ntkit.report.text import point_groups
 from ntkit.tables.files import LISTED_MARK, atomic_folder
 from ntkit.tables.read import write_table
+from ntkit.theory import Certificate
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,26 @@ class Finding:
     value: float | int | str | None
     note: str = ""
     shown: str = ""
+
+
+def certificate_findings(certificate: Certificate, kernel: str) -> list[Finding]:
+    """What a certificate says about a kernel on a table: verdict, rows at fault, smallest eigenvalue, rank."""
+    findings = [Finding("verdict", kernel, certificate.verdict)]
+    if certificate.singular_points:
+        text = point_groups(certificate.singular_points)
+        findings.append(Finding("singular_rows", "rows that make it singular", text, "counted from 0"))
+    smallest = certificate.smallest_eigenvalue
+    return [
+        *findings,
+        Finding(
+            "smallest_eigenvalue",
+            "smallest eigenvalue",
+            smallest,
+            "accuracy proved",
+            eigenvalue(certificate),
+        ),
+        Finding("rank", "directions that can be learnt", certificate.rank, f"of {certificate.size}"),
+    ]
 
 
 def write_analysis(analysis: Analysis, folder: Path, title: str, *, overwrite: bool) -> Path:

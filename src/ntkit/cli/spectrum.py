@@ -88,22 +88,12 @@ def spectrum(
 
 
 def _findings(found: "SpectralAnalysis") -> list["Finding"]:
-    from ntkit.cli.output import Finding
-    from ntkit.report.outlook import eigenvalue
-    from ntkit.report.text import number, point_groups
+    from ntkit.cli.output import Finding, certificate_findings
+    from ntkit.report.text import number
 
-    certificate, decay = found.certificate, found.decay
-    size = len(found.ntk)
-    findings = [
-        Finding("verdict", "tangent kernel on the rows", certificate.verdict),
-        Finding(
-            "smallest_eigenvalue",
-            "smallest eigenvalue",
-            certificate.smallest_eigenvalue,
-            "accuracy proved",
-            eigenvalue(certificate),
-        ),
-        Finding("rank", "directions that can be learnt", found.rank, f"of {size}"),
+    decay = found.decay
+    return [
+        *certificate_findings(found.certificate, "tangent kernel on the rows"),
         Finding(
             "decay_exponent",
             "decay exponent",
@@ -118,7 +108,7 @@ def _findings(found: "SpectralAnalysis") -> list["Finding"]:
             "effective_dimension",
             "effective dimension of the NTK",
             found.effective_dimension(),
-            f"of {size}, with that ridge",
+            f"of {len(found.ntk)}, with that ridge",
         ),
         Finding(
             "target_alignment", "alignment of NTK and targets", found.target_alignment, "centred, 0 to 1"
@@ -127,7 +117,3 @@ def _findings(found: "SpectralAnalysis") -> list["Finding"]:
             "kernel_alignment", "alignment of NTK and NNGP", found.kernel_alignment, "centred (CKA), 0 to 1"
         ),
     ]
-    if certificate.singular_points:
-        text = point_groups(certificate.singular_points)
-        findings.insert(1, Finding("singular_rows", "rows that make it singular", text, "counted from 0"))
-    return findings
