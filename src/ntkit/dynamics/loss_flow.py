@@ -23,7 +23,7 @@ from ntkit.dynamics.losses import Loss, as_loss, loss_and_gradient, total
 from ntkit.dynamics.schedule import PiecewiseConstant
 from ntkit.dynamics.spectral import SpectralTraining, spectral_training
 from ntkit.dynamics.squared_loss import loss_weight
-from ntkit.dynamics.trained import start_at
+from ntkit.dynamics.trained import outputs_at, start_at
 from ntkit.dynamics.trajectory import Trajectory
 from ntkit.inference.blocks import in_blocks
 from ntkit.kernels.base import Kernel
@@ -284,14 +284,7 @@ class LossTrained:
 
     def mean(self, x: Float[Array, "m d"]) -> Float[Array, "m k"]:
         """The outputs at `x`, in its array library and dtype."""
-
-        def block(points: Any) -> Any:
-            cross, start, coefficients = working(
-                self.training.ntk(points, self.training.x), start_at(self.training, points), self.coefficients
-            )
-            return like(start + cross @ coefficients, points)
-
-        return in_blocks(block, as_points("LossTrained.mean", x), len(self.training.x))
+        return outputs_at("LossTrained.mean", self.training, self.coefficients, x)
 
 
 @dataclass(frozen=True)

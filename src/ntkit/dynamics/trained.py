@@ -51,15 +51,8 @@ class Trained(Predictive):
 
     def mean(self, x: Float[Array, "m d"]) -> Float[Array, "m k"]:
         training = self.training
-        weights = training.spectrum.eigenvectors @ (self.weights[:, None] * training.error)
-
-        def block(points: Any) -> Any:
-            cross, start, amounts = working(
-                training.ntk(points, training.x), start_at(training, points), weights
-            )
-            return like(start + cross @ amounts, points)
-
-        return in_blocks(block, as_points("Trained.mean", x), len(training.x))
+        coefficients = training.spectrum.eigenvectors @ (self.weights[:, None] * training.error)
+        return outputs_at("Trained.mean", training, coefficients, x)
 
     def variance(self, x: Float[Array, "m d"]) -> Float[Array, " m"]:
         training = _with_prior("Trained.variance", self.training)
@@ -79,6 +72,18 @@ class Trained(Predictive):
         raised, lowered = project(training, x).reduction(weights)
         change = raised @ lowered.T
         return like(prior - (change + change.T), x)
+
+
+def outputs_at(who: str, training: SpectralTraining, coefficients: Float[np.ndarray, "n k"], x: Any) -> Any:
+    """`f_0(x) + Θ(x, X) a`, in blocks of points, in their array library and dtype."""
+
+    def block(points: Any) -> Any:
+        cross, start, amounts = working(
+            training.ntk(points, training.x), start_at(training, points), coefficients
+        )
+        return like(start + cross @ amounts, points)
+
+    return in_blocks(block, as_points(who, x), len(training.x))
 
 
 def start_at(training: SpectralTraining, points: Any) -> Any:
