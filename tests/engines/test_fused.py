@@ -119,7 +119,7 @@ def test_the_depth_and_the_numbers_of_a_network_do_not_recompile_it():
     for fused_network in (network(2, 1.0), network(9, 1.7)):
         check_same(fused_network, x)
         check_same(fused_network, x[:5], x)
-    assert len(first.module.tile.signatures) == 1
+    assert len(first.module.strip.signatures) == 1
 
 
 def test_small_matrices_take_the_reference_engine_and_large_ones_are_fused():
@@ -170,7 +170,7 @@ def test_another_process_finds_the_compiled_module(tmp_path):
         "from ntkit.engines.fused import engine\n"
         "network = nn.Serial(nn.Dense(8), nn.Relu(), nn.Dense(1))\n"
         "NTK(network, engine='fused')(np.ones((3, 2)))\n"
-        "stats = engine.fuse(network, 2, np.float64, True).module.tile.stats\n"
+        "stats = engine.fuse(network, 2, np.float64, True).module.strip.stats\n"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))\n"
     )
     environment = os.environ | {modules.FOLDER: str(tmp_path), "JAX_PLATFORMS": "cpu"}

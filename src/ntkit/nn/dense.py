@@ -72,7 +72,8 @@ class Dense(Layer):
         return (*input_shape[:-1], self.width)
 
     def propagate(self, state: KernelState) -> KernelState:
-        w2, b2 = (jnp.square(jnp.asarray(std, state.nngp.dtype)) for std in (self.w_std, self.b_std))
+        w, b = (jnp.asarray(std, state.nngp.dtype) for std in (self.w_std, self.b_std))
+        w2, b2 = w * w, b * b
         nngp = w2 * state.nngp + b2
         var1, var2 = w2 * state.var1 + b2, w2 * state.var2 + b2
         ntk = None
@@ -81,12 +82,26 @@ class Dense(Layer):
             if self.parametrization == "standard":
                 own = state.width * state.nngp + jnp.where(b2 > 0, 1.0, 0.0).astype(state.nngp.dtype)
             ntk = own + w2 * state.ntk
-        # 1 - rho' and 1 + rho' without subtracting nearly equal numbers: the bias turns a difference
-        # of norms into an angle, the weights carry the old angle over.
-        root1, root2 = safe_sqrt(state.var1), safe_sqrt(state.var2)
-        before, after = root1 * root2, safe_sqrt(var1) * safe_sqrt(var2)
-        from_norms = safe_divide(b2 * jnp.square(root1 - root2), after + w2 * before + b2, 0.0)
-        defect = safe_divide(w2 * (from_norms + before * state.defect), after, 1.0)
-        surplus = safe_divide(w2 * (from_norms + before * state.surplus) + 2.0 * b2, after, 1.0)
-        defect, surplus = jnp.clip(defect, 0.0, 2.0), jnp.clip(surplus, 0.0, 2.0)
+        # With the bias as one more input, each point is a unit vector (lean e, lift) for a unit vector e: half the
+        # squared distance of two of them is 1 - rho', with no difference of nearly equal numbers and no quotient.
+        root1, root2 = safe_sqrt(var1), safe_sqrt(var2)
+        lean1, lift1 = _unit(w, b, state.var1, root1)
+        lean2, lift2 = _unit(w, b, state.var2, root2)
+        leans, apart = lean1 * lean2, jnp.square(lean1 - lean2)
+        defect = leans * state.defect + 0.5 * (apart + jnp.square(lift1 - lift2))
+        surplus = leans * state.surplus + 0.5 * (apart + jnp.square(lift1 + lift2))
+        alive = (var1 > 0) & (var2 > 0)
+        defect, surplus = (jnp.where(alive, _snapped(distance), 1.0) for distance in (defect, surplus))
         return KernelState(nngp, ntk, var1, var2, defect, surplus, self.width)
+
+
+def _unit(w: jax.Array, b: jax.Array, var: jax.Array, root: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The shares of weights and bias in the standard deviation `root` after the layer; zeros where that is 0."""
+    inverse = safe_divide(jnp.ones_like(root), root, 0.0)
+    return w * safe_sqrt(var) * inverse, b * inverse
+
+
+def _snapped(distance: jax.Array) -> jax.Array:
+    """At most 2, and 0 where it is within the rounding of a unit vector: equal points stay so exactly."""
+    rounding = (8.0 * float(jnp.finfo(distance.dtype).eps)) ** 2
+    return jnp.where(distance > rounding, jnp.minimum(distance, 2.0), 0.0)

@@ -1,6 +1,8 @@
 """The fused engine: all layers of a network on a row of pairs while it is in first-level cache, by Numba."""
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -14,12 +16,20 @@ from ntkit.engines.fused.generate import loop_source, module_source, sides_of
 from ntkit.engines.fused.modules import load
 from ntkit.engines.fused.program import Program, side_values, trace
 from ntkit.engines.inputs import nearly_parallel
-from ntkit.engines.plan import run
+from ntkit.engines.plan import Plan, run
 from ntkit.engines.reference import Grams, Prepared
 from ntkit.errors import FusionError
+from ntkit.nn.activations.base import Activation
 from ntkit.nn.base import Layer
+from ntkit.nn.dense import Dense
 from ntkit.nn.serial import Serial
 from ntkit.numerics.dtypes import precision
+
+STRIP = 128
+"""Rows of a tile that go through the network before they are written: their results are still in the cache."""
+
+PADDING = 16
+"""Entries between the rows of a tile's scratch: columns of a power of two bytes would share few lines of the cache."""
 
 EMPTY = 1
 """Arrays that a network does not need have one entry, so that compiled signatures are few."""
@@ -27,21 +37,21 @@ EMPTY = 1
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """A network made ready: a compiled module, and which of its functions each layer is.
+    """A network made ready: a compiled module, and which of its functions each block of layers is.
 
     Attributes:
-        module: has `tile` and `mirror`.
-        kinds: the number of each layer's function, shape (layers,).
-        programs: each layer's own program; layers of one kind share the loop over pairs, not what precedes it.
-        layers: the network's layers.
-        widths: the width before each layer.
+        module: has `strip`, `place` and `reflect`.
+        kinds: the number of each block's function, shape (blocks,).
+        programs: each block's own program; blocks of one kind share the loop over pairs, not what precedes it.
+        blocks: the network's layers.
+        widths: the width before each block.
         dtype: of all numbers.
     """
 
     module: ModuleType
     kinds: np.ndarray
     programs: tuple[Program, ...]
-    layers: tuple[Layer, ...]
+    blocks: tuple[tuple[Layer, ...], ...]
     widths: tuple[int, ...]
     dtype: np.dtype
 
@@ -53,15 +63,18 @@ def fuse(network: Layer, features: int, dtype: Any, ntk: bool) -> Fused:
         FusionError: for a network with a layer that cannot be fused; the text says which and why.
     """
     dtype = np.dtype(dtype)
-    layers = network.layers if isinstance(network, Serial) else (network,)
-    programs, sources, kinds, widths, width = [], [], [], [], features
-    for position, layer in enumerate(layers):
-        leaves, structure = jax.tree_util.tree_flatten(layer)
+    blocks = _blocks(network.layers if isinstance(network, Serial) else (network,))
+    programs, sources, kinds, widths, width, position = [], [], [], [], features, 0
+    for block in blocks:
+        leaves, structure = jax.tree_util.tree_flatten(block)
         try:
             program = trace(structure, tuple(np.shape(leaf) for leaf in leaves), dtype, ntk)
             source = loop_source(program)
         except FusionError as reason:
-            raise FusionError(f"layer {position}, {layer!r}, has {reason}") from None
+            raise FusionError(
+                f"layer {position + len(block) - 1}, {block[-1]!r}, has {reason}"
+            ) from None
+        position += len(block)
         programs.append(program)
         if source not in sources:
             sources.append(source)
@@ -70,17 +83,28 @@ def fuse(network: Layer, features: int, dtype: Any, ntk: bool) -> Fused:
         width = width if program.width is None else program.width
     work = max(2 * program.sums for program in programs)
     module = load(module_source(tuple(sources), work, dtype))
-    return Fused(module, np.array(kinds), tuple(programs), layers, tuple(widths), dtype)
+    return Fused(module, np.array(kinds), tuple(programs), blocks, tuple(widths), dtype)
+
+
+def _blocks(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], ...]:
+    """Each activation together with the layer before it: one loop passes over a row's state for both."""
+    blocks: list[tuple[Layer, ...]] = []
+    for layer in layers:
+        if isinstance(layer, Activation) and blocks and isinstance(blocks[-1][-1], Dense):
+            blocks[-1] = (*blocks[-1], layer)
+        else:
+            blocks.append((layer,))
+    return tuple(blocks)
 
 
 @dataclass(frozen=True, eq=False)
 class SideTables:
-    """What every layer needs of the parameters and of each point, layer by layer.
+    """What every block needs of the parameters and of each point, block by block.
 
     Attributes:
-        constants: (layers, c).
-        values: (layers, r, n).
-        vectors: (layers, v, k, n).
+        constants: (blocks, c).
+        values: (blocks, r, n).
+        vectors: (blocks, v, k, n).
     """
 
     constants: np.ndarray
@@ -93,9 +117,9 @@ def side_tables(fused: Fused, var: np.ndarray, name: str) -> SideTables:
     count = len(var)
     padded = np.pad(var, (0, -count % 256), mode="edge")
     constants, values, vectors = [], [], []
-    for layer, program, width in zip(fused.layers, fused.programs, fused.widths, strict=True):
+    for block, program, width in zip(fused.blocks, fused.programs, fused.widths, strict=True):
         leaves = tuple(
-            np.asarray(leaf, fused.dtype) for leaf in (*jax.tree_util.tree_leaves(layer), float(width))
+            np.asarray(leaf, fused.dtype) for leaf in (*jax.tree_util.tree_leaves(block), float(width))
         )
         with precision(fused.dtype):
             fixed, numbers, series, padded = _side(program, leaves, padded, name)
@@ -111,7 +135,7 @@ def side_tables(fused: Fused, var: np.ndarray, name: str) -> SideTables:
 
 @partial(jax.jit, static_argnums=(0, 3))
 def _side(program: Program, parameters: tuple, var: jax.Array, name: str) -> tuple:
-    """Constants (c,), numbers (r, n), vectors (n, k) each, and the variance after the layer (n,)."""
+    """Constants (c,), numbers (r, n), vectors (n, k) each, and the variance after the block (n,)."""
     sides = sides_of(program)
     first = name == "var1"
     numbers = sides.rows if first else sides.columns
@@ -156,26 +180,36 @@ def _stacked_vectors(parts: list[list[np.ndarray]], dtype: Any) -> np.ndarray:
 def fill(fused: Fused, prepared: Prepared) -> Grams:
     """Both kernels, tile by tile on the plan's threads; the diagonal is that of the points by themselves."""
     points1, points2, plan = prepared.points1, prepared.points2, prepared.plan
-    rows, columns = side_tables(fused, points1.var, "var1"), side_tables(fused, points2.var, "var2")
+    rows = side_tables(fused, points1.var, "var1")
+    columns = side_tables(fused, points2.var, "var2")
     near = fused.dtype.type(nearly_parallel(fused.dtype))
-    grams = prepared.empty()
-    tangent = grams[1] if prepared.ntk else np.empty((0, 0), fused.dtype)
+    inverse1, inverse2 = (_inverse(points.root) for points in (points1, points2))
     x1, x2 = (np.ascontiguousarray(points.x) for points in (points1, points2))
+    grams = prepared.empty()
+    plan = replace(plan, tile=_tile(plan))
+    local = threading.local()
 
     def compute(down: slice, across: slice) -> None:
-        product = x1[down] @ x2[across].T
+        if not hasattr(local, "products"):
+            # Reused from tile to tile: fresh memory would have to be cleared by the system first.
+            local.products = np.empty((plan.tile, plan.tile + PADDING), fused.dtype)
+            local.scratch = np.empty((len(grams), STRIP, plan.tile + PADDING), fused.dtype)
+        height, width = down.stop - down.start, across.stop - across.start
+        np.matmul(x1[down], x2[across].T, out=local.products[:height, :width])
         same = plan.symmetric and down.start == across.start
-        fused.module.tile(
-            fused.kinds, rows.constants, rows.values, columns.values, rows.vectors, columns.vectors,
-            x1, x2, points1.root, points2.root, near, same, down.start, across.start, product, grams[0], tangent,
-        )  # fmt: skip
-        for gram in grams if plan.symmetric else ():
-            if same:
-                # One triangle decides, so that rounding cannot make the matrix unsymmetric.
-                block = gram[down, across]
-                block[...] = np.triu(block) + np.triu(block, 1).T
-            else:
-                fused.module.mirror(gram, down.start, down.stop, across.start, across.stop)
+        for top in range(0, height, STRIP):
+            lines = min(STRIP, height - top)
+            fused.module.strip(
+                fused.kinds, rows.constants, rows.values, columns.values, rows.vectors, columns.vectors, x1, x2,
+                inverse1, inverse2, near, same, down.start + top, across.start, local.products, top, lines, width,
+                local.scratch,
+            )  # fmt: skip
+            for gram, block in zip(grams, local.scratch, strict=True):
+                fused.module.place(
+                    block, lines, width, gram, down.start + top, across.start, plan.symmetric and not same, same
+                )
+        for gram in grams if same else ():
+            fused.module.reflect(gram, down.start, down.stop)
 
     with threadpool_limits(1 if plan.threads > 1 and len(plan) > 1 else None, user_api="blas"):
         run(plan, compute, "kernel")
@@ -183,3 +217,16 @@ def fill(fused: Fused, prepared: Prepared) -> Grams:
         for gram, diagonal in zip(grams, prepared.diagonals, strict=False):
             np.fill_diagonal(gram, diagonal)
     return Grams(grams[0], grams[1] if prepared.ntk else None)
+
+
+def _tile(plan: Plan) -> int:
+    """The side of a tile: large ones multiply matrices faster, smaller ones share small matrices among all cores."""
+    for side in (512, 256):
+        if len(replace(plan, tile=side)) >= 8 * plan.threads:
+            return side
+    return 128
+
+
+def _inverse(root: np.ndarray) -> np.ndarray:
+    """`1 / root`, 0 for an input that is 0."""
+    return np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)

@@ -53,7 +53,7 @@ ONE_BY_ONE = (
 
 @dataclass(frozen=True)
 class Sides:
-    """What a layer's loop over pairs needs from outside: names of values by where they come from.
+    """What a block's loop over pairs needs from outside: names of values by where they come from.
 
     Attributes:
         constants: numbers that depend on the parameters alone.
@@ -99,7 +99,7 @@ def sides_of(program: Program) -> Sides:
 
 @lru_cache(maxsize=512)
 def loop_source(program: Program) -> str:
-    """The function `layer`: one layer on a row of pairs, in place.
+    """The function `layers`: a block of layers on a row of pairs, in place.
 
     Its arrays: `constants` (c,); `rows` (r, n1) and `columns` (s, n2) with `row_vectors` and `column_vectors`
     (v, k, n); `i` is the row, `first` the first column; the four states and `work` are of the row's length.
@@ -109,29 +109,33 @@ def loop_source(program: Program) -> str:
     operations = [o for o in program.operations if o.reach is Reach.PAIR and not needed.isdisjoint(o.outputs)]
     sums = [operation for operation in operations if operation.name == "mehler"]
     lines = [
-        "def layer(constants, rows, columns, row_vectors, column_vectors, i, first, cov_, ntk_, defect_, "
-        "surplus_, work):"
+        "def layers(constants, rows, columns, row_vectors, column_vectors, i, first, cov_, ntk_, defect_, "
+        "surplus_, work):",
+        "    full_width()",
     ]
     lines += [
         f"    {name} = {_load(program, name, f'constants[{k}]')}" for k, name in enumerate(sides.constants)
     ]
     lines += [f"    {name} = {_load(program, name, f'rows[{k}, i]')}" for k, name in enumerate(sides.rows)]
+    # Slices first: of an index `first + j` Numba cannot tell that it is not negative, and does not vectorise.
+    lines += [f"    {name}_ = columns[{k}, first : first + cov_.size]" for k, name in enumerate(sides.columns)]
+    lines += [f"    work{k} = work[{k}, : cov_.size]" for k in range(2 * len(sums))]
     for position, operation in enumerate(sums):
         left, right, correlation = operation.arguments
         if left not in sides.row_vectors or right not in sides.column_vectors:
             raise FusionError("an expansion that does not pair one point's coefficients with the other's")
         lines += _loop(
-            program, sides, operations, sums[:position], [(f"work[{2 * position}, j]", correlation)]
+            program, sides, operations, sums[:position], [(f"work{2 * position}[j]", correlation)]
         )
         a, b = sides.row_vectors.index(left), sides.column_vectors.index(right)
         degree = program.forms[left].shape[0]
         lines += [
-            f"    work[{2 * position + 1}, :] = f(0.0)",
+            f"    work{2 * position + 1}[:] = f(0.0)",
             f"    for q in range({degree - 1}, -1, -1):",
             f"        weight = row_vectors[{a}, q, i]",
+            f"        terms = column_vectors[{b}, q, first : first + cov_.size]",
             "        for j in range(cov_.size):",
-            f"            work[{2 * position + 1}, j] = work[{2 * position + 1}, j] * work[{2 * position}, j] "
-            f"+ weight * column_vectors[{b}, q, first + j]",
+            f"            work{2 * position + 1}[j] = work{2 * position + 1}[j] * work{2 * position}[j] + weight * terms[j]",
         ]
     targets = [(f"{name}_[j]", result) for name, result in zip(STATE, program.results, strict=True)]
     lines += _loop(program, sides, operations, sums, targets)
@@ -150,13 +154,11 @@ def _loop(
     wanted = program.needed([value for _, value in targets], ready)
     lines = ["    for j in range(cov_.size):"]
     lines += [f"        {name} = {name}_[j]" for name in STATE if name in wanted]
-    for k, name in enumerate(sides.columns):
-        if name in wanted:
-            lines.append(f"        {name} = {_load(program, name, f'columns[{k}, first + j]')}")
+    lines += [f"        {name} = {_load(program, name, f'{name}_[j]')}" for name in sides.columns if name in wanted]
     for operation in operations:
         (output,) = operation.outputs
         if output in wanted:
-            text = f"work[{ready[output]}, j]" if output in ready else expression(operation)
+            text = f"work{ready[output]}[j]" if output in ready else expression(operation)
             lines.append(f"        {output} = {text}")
     return lines + [f"        {target} = {_text(value)}" for target, value in targets]
 
@@ -207,74 +209,95 @@ import math
 import numpy as np
 from numba import njit
 
-from ntkit.engines.fused.bits import power_of_two
+from ntkit.engines.fused.bits import full_width, power_of_two
 """
 
 TILE = '''
 @njit(**OPTIONS)
-def tile(kinds, constants, rows, columns, row_vectors, column_vectors, x1, x2, root1, root2, near, same, first1, first2,
-         cov, nngp, ntk):
-    """Both kernels of a block of pairs; `cov` holds its scalar products, `nngp` and `ntk` are the whole matrices.
+def strip(kinds, constants, rows, columns, row_vectors, column_vectors, x1, x2, inverse1, inverse2, near, same,
+          first1, first2, products, top, height, width, scratch):
+    """Both kernels of a strip of pairs from its scalar products: into scratch[0] and, if there, scratch[1].
 
-    `first1` and `first2` number the block's first points; `same` says that both blocks are the same points. An empty
-    `ntk` is not wanted.
+    The strip is `height` rows of `products` from `top` on, `width` columns wide (whole arrays, since of parts of them
+    the compiled code would not know that rows are contiguous). `first1` and `first2` number its first points; `inverse1` and `inverse2` are 1 over the roots of their
+    variances, 0 for 0; `same` says that only pairs on and above the diagonal are wanted.
     """
-    features = f(x1.shape[1])
-    count = cov.shape[1]
-    defect, surplus = np.empty(count, cov.dtype), np.empty(count, cov.dtype)
-    work, unwanted = np.empty((WORK, count), cov.dtype), np.empty(count, cov.dtype)
-    for i in range(cov.shape[0]):
-        product, root = cov[i], root1[first1 + i]
-        row = nngp[first1 + i, first2 : first2 + count]
-        tangent = ntk[first1 + i, first2 : first2 + count] if ntk.size else unwanted
-        nearest = f(1.0)
+    full_width()
+    share = f(1.0) / f(x1.shape[1])
+    # Rows of their own, apart by no power of two: whole matrices' rows would evict each other from the cache.
+    state, work = np.empty((4, width + 48), x1.dtype), np.empty((WORK, width + 48), x1.dtype)
+    for i in range(height):
+        begin = max(0, first1 - first2 + i - i % 16) if same else 0
+        first, count = first2 + begin, width - begin
+        cov, other, defect, surplus = state[0, :count], state[1, :count], state[2, :count], state[3, :count]
+        product, other_inverse = products[top + i, begin:width], inverse2[first : first + count]
+        inverse = inverse1[first1 + i] * share
+        close = 0
         for j in range(count):
-            scale = root * root2[first2 + j]
-            value = product[j] / features
-            rho = value / (scale if scale > f(0.0) else f(1.0))
+            value = product[j]
+            rho = value * (inverse * other_inverse[j])
             rho = rho if rho < f(1.0) else f(1.0)
             rho = rho if rho > f(-1.0) else f(-1.0)
-            row[j] = value
-            tangent[j] = f(0.0)
+            cov[j] = value * share
+            other[j] = f(0.0)
             defect[j] = f(1.0) - rho
             surplus[j] = f(1.0) + rho
-            distance = f(1.0) - abs(rho)
-            nearest = distance if distance < nearest else nearest
-        if nearest < near:
+            close += f(1.0) - abs(rho) < near
+        if close > 0:
             for j in range(count):
-                if min(defect[j], surplus[j]) < near and root > f(0.0) and root2[first2 + j] > f(0.0):
+                if min(defect[j], surplus[j]) < near:
                     sign = f(1.0) if surplus[j] < defect[j] else f(-1.0)
                     square = f(0.0)
                     for q in range(x1.shape[1]):
-                        chord = x1[first1 + i, q] / root + sign * (x2[first2 + j, q] / root2[first2 + j])
+                        chord = x1[first1 + i, q] * inverse1[first1 + i] + sign * (x2[first + j, q] * inverse2[first + j])
                         square += chord * chord
                     if sign > f(0.0):
-                        surplus[j] = square / (f(2.0) * features)
+                        surplus[j] = square * share / f(2.0)
                     else:
-                        defect[j] = square / (f(2.0) * features)
-        if same:
-            alive = root > f(0.0)
-            row[i] = root * root
-            defect[i] = f(0.0) if alive else f(1.0)
-            surplus[i] = f(2.0) if alive else f(1.0)
+                        defect[j] = square * share / f(2.0)
         for k in range(kinds.size):
 '''
 
-MIRROR = '''
+PLACE = '''
+        to = scratch[0, i, begin:width]
+        for j in range(count):
+            to[j] = cov[j]
+        if scratch.shape[0] > 1:
+            to = scratch[1, i, begin:width]
+            for j in range(count):
+                to[j] = other[j]
+
+
 @njit(**OPTIONS)
-def mirror(gram, top, bottom, left, right):
-    """Copy a block above the diagonal to its mirror image, in squares that stay in first-level cache."""
-    for i0 in range(top, bottom, 16):
-        for j0 in range(left, right, 16):
-            for j in range(j0, min(j0 + 16, right)):
-                for i in range(i0, min(i0 + 16, bottom)):
-                    gram[j, i] = gram[i, j]
+def place(block, height, width, gram, top, left, transposed, same):
+    """Write a block to its place, and its transpose to the mirror image if asked for.
+
+    With `same` only what lies on and above the matrix's diagonal counts; `reflect` does the rest.
+    """
+    for i in range(height):
+        row, to = block[i], gram[top + i, left : left + width]
+        for j in range(max(0, top - left + i) if same else 0, width):
+            to[j] = row[j]
+    # In strips of rows that fill whole lines of the cache.
+    for start in range(0, width if transposed else 0, 16):
+        for j in range(start, min(start + 16, width)):
+            to = gram[left + j, top : top + height]
+            for i in range(height):
+                to[i] = block[i, j]
+
+
+@njit(**OPTIONS)
+def reflect(gram, start, stop):
+    """Copy what lies above the diagonal of a block on the diagonal below it."""
+    for i in range(start, stop):
+        for j in range(start, i):
+            gram[i, j] = gram[j, i]
 '''
 
 
 @lru_cache(maxsize=64)
 def module_source(loops: tuple[str, ...], work: int, dtype: np.dtype) -> str:
-    """The whole module: elementary functions, one function per kind of layer, and the tile.
+    """The whole module: elementary functions, one function per kind of block, and the tile.
 
     Args:
         loops: the kinds, as `loop_source` gives them.
@@ -291,10 +314,10 @@ def module_source(loops: tuple[str, ...], work: int, dtype: np.dtype) -> str:
     ]
     calls = []
     for number, loop in enumerate(loops):
-        parts.append("@njit(**OPTIONS)\n" + loop.replace("def layer(", f"def layer{number}(", 1))
+        parts.append("@njit(**OPTIONS)\n" + loop.replace("def layers(", f"def layers{number}(", 1))
         calls.append(
             f"            {'if' if number == 0 else 'elif'} kinds[k] == {number}:\n"
-            f"                layer{number}(constants[k], rows[k], columns[k], row_vectors[k], column_vectors[k], "
-            "first1 + i, first2,\n                       row, tangent, defect, surplus, work)"
+            f"                layers{number}(constants[k], rows[k], columns[k], row_vectors[k], column_vectors[k], "
+            "first1 + i, first,\n                        cov, other, defect, surplus, work)"
         )
-    return "\n".join([*parts, TILE + "\n".join(calls) + "\n", MIRROR])
+    return "\n".join([*parts, TILE + "\n".join(calls) + PLACE])

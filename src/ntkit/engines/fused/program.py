@@ -1,6 +1,6 @@
-"""A layer's `propagate`, taken apart into what each point, each other point, and each pair of points has to compute.
+"""The `propagate` of a block of layers, taken apart into what each point, each other point, and each pair of points has to compute.
 
-The one definition of every dual is the layer's own, on JAX arrays. Traced on scalars it becomes a list of elementary
+The one definition of every dual is its layer's, on JAX arrays. Traced on scalars it becomes a list of elementary
 operations; an operation that depends on one point only is done once per point by JAX, the rest goes, line by line, into
 a compiled loop over pairs.
 """
@@ -25,7 +25,7 @@ PAIR_INPUTS = ("cov", "ntk", "defect", "surplus")
 
 
 class Reach(IntEnum):
-    """What a value depends on beyond the layer's parameters."""
+    """What a value depends on beyond the layers' parameters."""
 
     NOTHING = 0
     ROW = 1
@@ -59,14 +59,14 @@ class Form:
 
 @dataclass(eq=False)
 class Program:
-    """The operations of one layer in order, and the names of its results.
+    """The operations of a block of layers in order, and the names of its results.
 
     Attributes:
-        parameters: names of the layer's numbers.
+        parameters: names of the layers' numbers.
         operations: in order.
-        results: names (or literals) of nngp, ntk, defect and surplus after the layer.
-        after: names (or literals) of both variances after the layer.
-        width: the layer's width, None if it passes on that before it.
+        results: names (or literals) of nngp, ntk, defect and surplus after the block.
+        after: names (or literals) of both variances after the block.
+        width: the width after the block, None if it passes on that before it.
     """
 
     parameters: tuple[str, ...]
@@ -98,24 +98,24 @@ class Program:
 
 @lru_cache(maxsize=512)
 def trace(structure: Any, shapes: tuple[tuple[int, ...], ...], dtype: np.dtype, ntk: bool) -> Program:
-    """Take the `propagate` of layers of one structure apart: parameters, width, variances and pairs are unknowns.
+    """Take the `propagate` of a block of layers apart: parameters, width, variances and pairs are unknowns.
 
     Args:
-        structure: the layer's JAX tree structure.
+        structure: the JAX tree structure of a tuple of layers.
         shapes: of its leaves.
         dtype: of all numbers.
         ntk: whether the tangent kernel is wanted.
 
     Raises:
-        FusionError: for a layer whose pairs need more than elementary operations.
+        FusionError: for layers whose pairs need more than elementary operations.
     """
     widths: list[Any] = []
 
     def propagate(leaves, width, cov, tangent, var1, var2, defect, surplus):
-        layer: Layer = jax.tree_util.tree_unflatten(structure, leaves)
-        state = layer.propagate(
-            KernelState(cov, tangent if ntk else None, var1, var2, defect, surplus, width)
-        )
+        block: tuple[Layer, ...] = jax.tree_util.tree_unflatten(structure, leaves)
+        state = KernelState(cov, tangent if ntk else None, var1, var2, defect, surplus, width)
+        for layer in block:
+            state = layer.propagate(state)
         widths.append(state.width)
         tangent = state.ntk if ntk else tangent
         return state.nngp, tangent, state.defect, state.surplus, state.var1, state.var2
@@ -147,6 +147,7 @@ class _Flattener:
 
     def __init__(self, program: Program) -> None:
         self.program, self.count = program, 0
+        self.done: dict[Any, list[Any]] = {}
 
     def run(self, jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         known: dict[Any, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -180,6 +181,9 @@ class _Flattener:
             if truth != (equation.outvars[0].aval.dtype == bool):
                 raise FusionError("a conversion between truth values and numbers")
             return arguments
+        key = (primitive, repr(equation.params), tuple(map(_identity, arguments))) if called is None else None
+        if key in self.done:
+            return self.done[key]
         outputs = []
         for variable in equation.outvars:
             name = f"t{self.count}"
@@ -197,7 +201,14 @@ class _Flattener:
                 reach,
             )
         )
+        if key is not None:
+            self.done[key] = outputs
         return outputs
+
+
+def _identity(argument: Any) -> Any:
+    """What two arguments share exactly if they are the same value."""
+    return argument if isinstance(argument, str) else (str(argument.dtype), argument.shape, argument.tobytes())
 
 
 CALLS = ("jit", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint", "closed_call")
@@ -221,11 +232,11 @@ def side_values(
     """What one point contributes: values that depend on it and the parameters only, by JAX.
 
     Args:
-        program: the layer's program.
+        program: the block's program.
         wanted: names or literals.
-        parameters: the layer's numbers.
+        parameters: the layers' numbers.
         name: "var1" or "var2".
-        var: the point's variance before the layer, a scalar.
+        var: the point's variance before the block, a scalar.
     """
     values: dict[str, Any] = dict(zip(program.parameters, parameters, strict=True)) | {name: var}
     needed = program.needed(wanted)

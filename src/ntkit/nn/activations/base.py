@@ -45,7 +45,8 @@ class Activation(Layer):
         (kinked ones, of which many are stacked) replace it by formulas accurate relative to themselves.
         """
         after = GaussianPair.of(dual, var1, var2)
-        return after.defect, after.surplus
+        # A variable paired with itself stays so exactly; rounding must not open an angle.
+        return jnp.where(pair.coincide, 0.0, after.defect), after.surplus
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[()]:
         return ()
@@ -59,8 +60,4 @@ class Activation(Layer):
         nngp = self.dual(pair)
         ntk = None if state.ntk is None else state.ntk * self.dual_derivative(pair)
         defect, surplus = self.dual_shape(pair, nngp, var1, var2)
-        # A variable paired with itself stays so exactly; rounding must not open an angle.
-        same = pair.coincide
-        nngp = jnp.where(same, (var1 + var2) / 2.0, nngp)
-        defect, surplus = jnp.where(same, 0.0, jnp.clip(defect, 0.0, 2.0)), jnp.clip(surplus, 0.0, 2.0)
         return KernelState(nngp, ntk, var1, var2, defect, surplus, state.width)

@@ -55,10 +55,10 @@ class _TwoSlopes(Activation):
         total = straight + folded
         share = jnp.where(total > 0, folded / jnp.where(total > 0, total, 1.0), 0.0)
         fold = _fold_defect(pair)
-        degenerate = (var1 <= 0) | (var2 <= 0)
+        alive = (pair.var1 > 0) & (pair.var2 > 0)
         defect = (1.0 - share) * pair.defect + share * fold
-        surplus = (1.0 - share) * pair.surplus + share * (2.0 - fold)
-        return jnp.where(degenerate, 1.0, defect), jnp.where(degenerate, 1.0, surplus)
+        surplus = jnp.minimum((1.0 - share) * pair.surplus + share * (2.0 - fold), 2.0)
+        return jnp.where(alive, defect, 1.0), jnp.where(alive, surplus, 1.0)
 
 
 def _fold_defect(pair: GaussianPair) -> jax.Array:
