@@ -71,9 +71,7 @@ def fuse(network: Layer, features: int, dtype: Any, ntk: bool) -> Fused:
             program = trace(structure, tuple(np.shape(leaf) for leaf in leaves), dtype, ntk)
             source = loop_source(program)
         except FusionError as reason:
-            raise FusionError(
-                f"layer {position + len(block) - 1}, {block[-1]!r}, has {reason}"
-            ) from None
+            raise FusionError(f"layer {position + len(block) - 1}, {block[-1]!r}, has {reason}") from None
         position += len(block)
         programs.append(program)
         if source not in sources:
@@ -206,7 +204,14 @@ def fill(fused: Fused, prepared: Prepared) -> Grams:
             )  # fmt: skip
             for gram, block in zip(grams, local.scratch, strict=True):
                 fused.module.place(
-                    block, lines, width, gram, down.start + top, across.start, plan.symmetric and not same, same
+                    block,
+                    lines,
+                    width,
+                    gram,
+                    down.start + top,
+                    across.start,
+                    plan.symmetric and not same,
+                    same,
                 )
         for gram in grams if same else ():
             fused.module.reflect(gram, down.start, down.stop)

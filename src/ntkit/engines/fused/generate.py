@@ -118,15 +118,15 @@ def loop_source(program: Program) -> str:
     ]
     lines += [f"    {name} = {_load(program, name, f'rows[{k}, i]')}" for k, name in enumerate(sides.rows)]
     # Slices first: of an index `first + j` Numba cannot tell that it is not negative, and does not vectorise.
-    lines += [f"    {name}_ = columns[{k}, first : first + cov_.size]" for k, name in enumerate(sides.columns)]
+    lines += [
+        f"    {name}_ = columns[{k}, first : first + cov_.size]" for k, name in enumerate(sides.columns)
+    ]
     lines += [f"    work{k} = work[{k}, : cov_.size]" for k in range(2 * len(sums))]
     for position, operation in enumerate(sums):
         left, right, correlation = operation.arguments
         if left not in sides.row_vectors or right not in sides.column_vectors:
             raise FusionError("an expansion that does not pair one point's coefficients with the other's")
-        lines += _loop(
-            program, sides, operations, sums[:position], [(f"work{2 * position}[j]", correlation)]
-        )
+        lines += _loop(program, sides, operations, sums[:position], [(f"work{2 * position}[j]", correlation)])
         a, b = sides.row_vectors.index(left), sides.column_vectors.index(right)
         degree = program.forms[left].shape[0]
         lines += [
@@ -154,7 +154,9 @@ def _loop(
     wanted = program.needed([value for _, value in targets], ready)
     lines = ["    for j in range(cov_.size):"]
     lines += [f"        {name} = {name}_[j]" for name in STATE if name in wanted]
-    lines += [f"        {name} = {_load(program, name, f'{name}_[j]')}" for name in sides.columns if name in wanted]
+    lines += [
+        f"        {name} = {_load(program, name, f'{name}_[j]')}" for name in sides.columns if name in wanted
+    ]
     for operation in operations:
         (output,) = operation.outputs
         if output in wanted:

@@ -208,7 +208,9 @@ class _Flattener:
 
 def _identity(argument: Any) -> Any:
     """What two arguments share exactly if they are the same value."""
-    return argument if isinstance(argument, str) else (str(argument.dtype), argument.shape, argument.tobytes())
+    return (
+        argument if isinstance(argument, str) else (str(argument.dtype), argument.shape, argument.tobytes())
+    )
 
 
 CALLS = ("jit", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint", "closed_call")
