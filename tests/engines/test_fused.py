@@ -168,7 +168,7 @@ def test_another_process_finds_the_compiled_module(tmp_path):
         "import numpy as np\n"
         "from ntkit import NTK, nn\n"
         "from ntkit.engines.fused import engine\n"
-        "network = nn.Serial(nn.Dense(8), nn.Relu(), nn.Dense(1))\n"
+        "network = nn.Serial(nn.Dense(8, 1.0, 0.1), nn.Relu(), nn.Dense(1))\n"
         "NTK(network, engine='fused')(np.ones((3, 2)))\n"
         "stats = engine.fuse(network, 2, np.float64, True).module.strip.stats\n"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))\n"

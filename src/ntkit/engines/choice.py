@@ -1,21 +1,32 @@
-"""Which engine computes a Gram matrix of numbers, and why."""
+"""Which engine computes a Gram matrix of numbers, why, and what that will cost."""
 
+import time
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from ntkit.engines import reference
+from ntkit.engines.angles import tabulated
 from ntkit.engines.fused import engine as fused_engine
 from ntkit.engines.fused.engine import Fused
+from ntkit.engines.plan import Plan
 from ntkit.engines.reference import Grams, Prepared
 from ntkit.errors import FusionError
+from ntkit.nn.activations.expansion import Expansion
 from ntkit.nn.base import Layer
+from ntkit.nn.serial import Serial
 
 Engine = Literal["auto", "reference", "fused"]
 
 WORTH_COMPILING = 2**20
 """From so many entries on the fused engine's compilation, seconds the first time, is sure to pay."""
+
+WORTH_COMPILING_EXPANSIONS = 2**18
+"""The same for networks with an expansion, whose entries cost ten times as much."""
+
+SAMPLE = 512
+"""Points whose Gram matrix is timed to estimate the time of a larger one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +36,58 @@ class Choice:
     Attributes:
         engine: "reference" or "fused".
         reason: why this one.
+        plan: the tiles.
         fused: the compiled network, None for the reference engine.
     """
 
     engine: Literal["reference", "fused"]
     reason: str
+    plan: Plan
     fused: Fused | None
+
+    def fill(self, prepared: Prepared) -> Grams:
+        """The Gram matrices."""
+        return reference.fill(prepared) if self.fused is None else fused_engine.fill(self.fused, prepared)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a Gram matrix will be computed; as a string, a sentence a line.
+
+    Attributes:
+        engine: "reference" or "fused".
+        reason: why this one.
+        rows: number of rows.
+        columns: number of columns.
+        symmetric: whether only one triangle is computed.
+        tile: side of a tile.
+        threads: tiles in progress at a time.
+        result_bytes: memory of the finished matrices.
+        working_bytes: memory beside them, approximately.
+        seconds: estimated time, from a block of at most 512 x 512 entries timed just now; compiling, the first time,
+            is not in it.
+    """
+
+    engine: str
+    reason: str
+    rows: int
+    columns: int
+    symmetric: bool
+    tile: int
+    threads: int
+    result_bytes: int
+    working_bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        half = ", one triangle of it" if self.symmetric else ""
+        return (
+            f"{self.rows} x {self.columns} entries{half}\n"
+            f"{self.engine} engine: {self.reason}\n"
+            f"tiles of {self.tile} x {self.tile} on {self.threads} threads\n"
+            f"{self.result_bytes / 2**20:.1f} MiB for the result, about {self.working_bytes / 2**20:.1f} MiB beside it\n"
+            f"about {self.seconds:.2g} s once compiled"
+        )
 
 
 def choose(prepared: Prepared, engine: str) -> Choice:
@@ -42,18 +99,31 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     """
     if engine not in ("auto", "reference", "fused"):
         raise ValueError(f'A kernel needs engine "auto", "reference" or "fused", got {engine!r}.')
+    plan = prepared.plan
     if engine == "reference":
-        return Choice("reference", "asked for", None)
-    entries = prepared.plan.rows * prepared.plan.columns
-    if engine == "auto" and entries < WORTH_COMPILING:
-        return Choice("reference", f"{entries} entries do not repay compiling", None)
+        return Choice("reference", "asked for", plan, None)
+    entries = plan.rows * plan.columns
+    if engine == "auto" and entries < _worth_compiling(prepared.network):
+        return Choice("reference", f"{entries} entries do not repay compiling", plan, None)
+    table = tabulated(prepared)
+    network = prepared.network if table is None else table
     try:
-        fused = fused_engine.fuse(prepared.network, prepared.features, prepared.dtype, prepared.ntk)
+        fused = fused_engine.fuse(network, prepared.features, prepared.dtype, prepared.ntk)
     except FusionError as reason:
         if engine == "fused":
             raise FusionError(f'engine="fused" cannot run this network: {reason}.') from None
-        return Choice("reference", f"the fused engine cannot run it: {reason}", None)
-    return Choice("fused", "asked for" if engine == "fused" else "every layer can be fused", fused)
+        return Choice("reference", f"the fused engine cannot run it: {reason}", plan, None)
+    if table is None:
+        reason = "every layer can be fused"
+    else:
+        reason = f"a function of the angle between two points, {len(table.nngp)} terms"
+    return Choice("fused", reason, fused_engine.tiled(plan), fused)
+
+
+def _worth_compiling(network: Layer) -> int:
+    layers = network.layers if isinstance(network, Serial) else (network,)
+    expanded = any(isinstance(layer, Expansion) for layer in layers)
+    return WORTH_COMPILING_EXPANSIONS if expanded else WORTH_COMPILING
 
 
 def concrete(
@@ -67,5 +137,41 @@ def concrete(
         MemoryError: when the result cannot fit.
     """
     prepared = reference.prepare(network, x1, x2, ntk=ntk)
+    return choose(prepared, engine).fill(prepared)
+
+
+def execution(
+    network: Layer, x1: np.ndarray, x2: np.ndarray | None, *, ntk: bool, engine: Engine = "auto"
+) -> Execution:
+    """How `concrete` would compute the Gram matrices of these inputs, timed on a part of them.
+
+    Raises:
+        What `concrete` raises.
+    """
+    prepared = reference.prepare(network, x1, x2, ntk=ntk)
     chosen = choose(prepared, engine)
-    return reference.fill(prepared) if chosen.fused is None else fused_engine.fill(chosen.fused, prepared)
+    sample = reference.prepare(network, x1[:SAMPLE], None if x2 is None else x2[:SAMPLE], ntk=ntk)
+    part = choose(sample, chosen.engine)
+    part.fill(sample)
+    start = time.perf_counter()
+    part.fill(sample)
+    elapsed = time.perf_counter() - start
+    plan, small = chosen.plan, sample.plan
+    grams = 1 + ntk
+    working = (
+        reference.working_bytes(plan, x1.itemsize)
+        if chosen.fused is None
+        else fused_engine.working_bytes(chosen.fused, plan, grams)
+    )
+    return Execution(
+        chosen.engine,
+        chosen.reason,
+        plan.rows,
+        plan.columns,
+        plan.symmetric,
+        plan.tile,
+        plan.threads,
+        grams * x1.itemsize * plan.rows * plan.columns,
+        working,
+        elapsed * (plan.rows * plan.columns) / (small.rows * small.columns),
+    )

@@ -16,6 +16,12 @@ from ntkit.nn.base import Layer
 from ntkit.nn.state import KernelState
 from ntkit.numerics.dtypes import precision
 
+TEMPORARIES = 16
+"""Arrays of a tile's size that XLA keeps while it computes one."""
+
+MOST_VARIANCES = 64
+"""At so many variances of inputs the orders of expansions are chosen."""
+
 
 class Grams(NamedTuple):
     """Both kernels of one network between two sets of inputs; what was not asked for is None."""
@@ -145,6 +151,11 @@ def fill(prepared: Prepared) -> Grams:
     return Grams(grams[0], grams[1] if ntk else None)
 
 
+def working_bytes(plan: Plan, itemsize: int) -> int:
+    """Memory beside the results, approximately: XLA's temporaries for the tiles in progress."""
+    return plan.threads * TEMPORARIES * plan.tile**2 * itemsize
+
+
 def concrete_diagonal(network: Layer, x: np.ndarray, *, ntk: bool) -> Grams:
     """`concrete` for every input with itself, shape (n,)."""
     with precision(x.dtype):
@@ -159,8 +170,21 @@ def adapted(network: Layer, var: np.ndarray, width: int, ntk: bool) -> Layer:
     if not network.adaptable:
         return network
     with precision(np.float64):
-        state = KernelState.diagonal(jnp.asarray(np.unique(var), np.float64), width, ntk)
+        state = KernelState.diagonal(jnp.asarray(_representative(var)), width, ntk)
         return network.adapt(state, float(np.finfo(var.dtype).eps))
+
+
+def _representative(var: np.ndarray) -> np.ndarray:
+    """The variances, or as many as `MOST_VARIANCES` from the smallest to the largest, evenly on a logarithmic scale.
+
+    What an order of an expansion leaves out changes slowly with the variance.
+    """
+    different = np.unique(var).astype(np.float64)
+    if len(different) <= MOST_VARIANCES:
+        return different
+    positive = different[different > 0]
+    grid = np.geomspace(positive[0], positive[-1], MOST_VARIANCES - 1)
+    return np.unique(np.concatenate([different[:1], np.clip(grid, positive[0], positive[-1])]))
 
 
 def checked_diagonal(network: Layer, var: np.ndarray, width: int, ntk: bool) -> Grams:

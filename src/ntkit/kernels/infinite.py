@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkit.engines import choice, reference
-from ntkit.engines.choice import Engine
+from ntkit.engines.choice import Engine, Execution
 from ntkit.engines.reference import Grams
 from ntkit.kernels.base import Kernel
 from ntkit.nn.activations.expansion import ExpansionBound, expansion_bounds
@@ -50,6 +50,10 @@ class NNGP(Kernel):
         """The certified truncation error of every expanded activation, for these inputs; none if all are closed."""
         return _bounds("NNGP", self.network, x, ntk=False)
 
+    def plan(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Execution:
+        """Engine, tiles, threads, memory and estimated time of the Gram matrix, to be printed."""
+        return _plan(self.network, x1, x2, ntk=False, engine=self.engine)
+
 
 @pytree("engine")
 @dataclass(frozen=True, eq=False)
@@ -83,6 +87,10 @@ class NTK(Kernel):
     def bounds(self, x: Float[Array, "n d"]) -> tuple[ExpansionBound, ...]:
         """The certified truncation error of every expanded activation, for these inputs; none if all are closed."""
         return _bounds("NTK", self.network, x, ntk=True)
+
+    def plan(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Execution:
+        """Engine, tiles, threads, memory and estimated time of the Gram matrix, to be printed."""
+        return _plan(self.network, x1, x2, ntk=True, engine=self.engine)
 
 
 def nngp_and_ntk(
@@ -134,6 +142,16 @@ def _on_cpu(*trees) -> bool:
         return False
     arrays = [leaf for leaf in jax.tree_util.tree_leaves(trees) if isinstance(leaf, jax.Array)]
     return all(device.platform == "cpu" for array in arrays for device in array.devices())
+
+
+def _plan(network: Layer, x1: Array, x2: Array | None, *, ntk: bool, engine: Engine) -> Execution:
+    x1, x2 = as_point_pair("A kernel", x1, x2)
+    if not is_concrete((network, x1, x2)):
+        raise ValueError(
+            "plan needs concrete inputs, got values traced by JAX. Call it outside jit and grad."
+        )
+    other = None if x2 is None else np.asarray(x2)
+    return choice.execution(network, np.asarray(x1), other, ntk=ntk, engine=engine)
 
 
 def _bounds(who: str, network: Layer, x: Array, *, ntk: bool) -> tuple[ExpansionBound, ...]:

@@ -34,6 +34,11 @@ class Layer(Value, ABC):
         return x
 
     @property
+    def homogeneity(self) -> float | None:
+        """The power h with `K(s x, s' x') = (s s')^h K(x, x')` for both kernels and all s, s' > 0; None without."""
+        return None
+
+    @property
     def adaptable(self) -> bool:
         """Whether `adapt` would change the layer."""
         return False

@@ -71,6 +71,10 @@ class Dense(Layer):
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*input_shape[:-1], self.width)
 
+    @property
+    def homogeneity(self) -> float | None:
+        return 1.0 if float(self.b_std) == 0.0 else None
+
     def propagate(self, state: KernelState) -> KernelState:
         w, b = (jnp.asarray(std, state.nngp.dtype) for std in (self.w_std, self.b_std))
         w2, b2 = w * w, b * b
@@ -92,7 +96,7 @@ class Dense(Layer):
         surplus = leans * state.surplus + 0.5 * (apart + jnp.square(lift1 + lift2))
         alive = (var1 > 0) & (var2 > 0)
         defect, surplus = (jnp.where(alive, _snapped(distance), 1.0) for distance in (defect, surplus))
-        return KernelState(nngp, ntk, var1, var2, defect, surplus, self.width)
+        return KernelState(nngp, ntk, var1, var2, defect, surplus, self.width, state.same)
 
 
 def _unit(w: jax.Array, b: jax.Array, var: jax.Array, root: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -53,6 +53,10 @@ class Scale(Layer):
         scales = library.asarray(self.scales, dtype=x.dtype)
         return x * scales.reshape((1,) * (x.ndim - 1) + scales.shape)
 
+    @property
+    def homogeneity(self) -> float:
+        return 1.0
+
     def propagate(self, state: KernelState) -> KernelState:
         """The scales already acted on the raw inputs."""
         return state

@@ -1,5 +1,6 @@
 """Layers one after the other."""
 
+from math import prod
 from typing import Any
 
 import jax
@@ -86,6 +87,12 @@ class Serial(Layer):
                 state = _propagate_repeated(blocks, state)
                 position = end
         return state
+
+    @property
+    def homogeneity(self) -> float | None:
+        powers = [layer.homogeneity for layer in self.layers]
+        known = [power for power in powers if power is not None]
+        return prod(known) if len(known) == len(powers) else None
 
     @property
     def adaptable(self) -> bool:

@@ -10,7 +10,7 @@ from ntkit.numerics.gaussian_pair import GaussianPair
 from ntkit.numerics.trees import pytree
 
 
-@pytree("width")
+@pytree("width", "same")
 @dataclass(frozen=True)
 class KernelState:
     """Covariances of one layer's values between two sets of inputs.
@@ -24,6 +24,7 @@ class KernelState:
         surplus: `1 + rho`, the shape of `nngp`.
         width: units of the layer (features of the input), a whole number unless it is traced; only the standard
             parametrisation needs it.
+        same: whether every input is paired with itself, so that the variances tell all.
     """
 
     nngp: Any
@@ -33,6 +34,7 @@ class KernelState:
     defect: Any
     surplus: Any
     width: Any
+    same: bool = False
 
     @property
     def pair(self) -> GaussianPair:
@@ -51,4 +53,5 @@ class KernelState:
             pair.defect,
             pair.surplus,
             width,
+            same=True,
         )

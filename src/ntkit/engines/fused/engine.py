@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ntkit.engines.fused.generate import loop_source, module_source, sides_of
+from ntkit.engines.fused.generate import TERMS, loop_source, module_source, sides_of
 from ntkit.engines.fused.modules import load
 from ntkit.engines.fused.program import Program, side_values, trace
 from ntkit.engines.inputs import nearly_parallel
@@ -79,7 +79,7 @@ def fuse(network: Layer, features: int, dtype: Any, ntk: bool) -> Fused:
         kinds.append(sources.index(source))
         widths.append(width)
         width = width if program.width is None else program.width
-    work = max(2 * program.sums for program in programs)
+    work = max(program.work for program in programs)
     module = load(module_source(tuple(sources), work, dtype))
     return Fused(module, np.array(kinds), tuple(programs), blocks, tuple(widths), dtype)
 
@@ -110,43 +110,57 @@ class SideTables:
     vectors: np.ndarray
 
 
-def side_tables(fused: Fused, var: np.ndarray, name: str) -> SideTables:
-    """Run every point through the network by itself, for the first ("var1") or the second ("var2") of a pair."""
+def side_tables(fused: Fused, var: np.ndarray, names: tuple[str, ...]) -> list[SideTables]:
+    """Run every point through the network by itself, as the first ("var1") or second ("var2") of a pair, or as both."""
     count = len(var)
     padded = np.pad(var, (0, -count % 256), mode="edge")
-    constants, values, vectors = [], [], []
+    constants, values, vectors = ([[] for _ in names] for _ in range(3))
     for block, program, width in zip(fused.blocks, fused.programs, fused.widths, strict=True):
         leaves = tuple(
             np.asarray(leaf, fused.dtype) for leaf in (*jax.tree_util.tree_leaves(block), float(width))
         )
         with precision(fused.dtype):
-            fixed, numbers, series, padded = _side(program, leaves, padded, name)
-        constants.append(np.asarray(fixed))
-        values.append(np.asarray(numbers)[:, :count])
-        vectors.append([np.asarray(part).T[:, :count] for part in series])
-    return SideTables(
-        _stacked(constants, (EMPTY,), fused.dtype),
-        _stacked(values, (EMPTY, EMPTY), fused.dtype),
-        _stacked_vectors(vectors, fused.dtype),
-    )
+            fixed, sides, padded = _sides(program, leaves, padded, names)
+        for k, (numbers, series) in enumerate(sides):
+            constants[k].append(np.asarray(fixed))
+            values[k].append(np.asarray(numbers)[:, :count])
+            vectors[k].append([np.asarray(part).T[:, :count] for part in series])
+    return [
+        SideTables(
+            _stacked(constants[k], (EMPTY,), fused.dtype),
+            _stacked(values[k], (EMPTY, EMPTY), fused.dtype),
+            _stacked_vectors(vectors[k], fused.dtype),
+        )
+        for k in range(len(names))
+    ]
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def _side(program: Program, parameters: tuple, var: jax.Array, name: str) -> tuple:
-    """Constants (c,), numbers (r, n), vectors (n, k) each, and the variance after the block (n,)."""
+def _sides(program: Program, parameters: tuple, var: jax.Array, names: tuple[str, ...]) -> tuple:
+    """Constants (c,) with tables behind them, each after its length; per name numbers (r, n) and vectors (n, k) each.
+
+    Last, the variances after the block (n,). What both sides need XLA computes once.
+    """
     sides = sides_of(program)
-    first = name == "var1"
-    numbers = sides.rows if first else sides.columns
-    series = sides.row_vectors if first else sides.column_vectors
-    after = program.after[0 if first else 1]
+    wanted = {
+        "var1": (sides.rows, sides.row_vectors, program.after[0]),
+        "var2": (sides.columns, sides.column_vectors, program.after[1]),
+    }
 
     def point(value: jax.Array) -> tuple:
-        *found, last = side_values(program, [*numbers, *series, after], parameters, name, value)
-        return _row(found[: len(numbers)], value.dtype), found[len(numbers) :], last.astype(value.dtype)
+        found = []
+        for name in names:
+            numbers, series, after = wanted[name]
+            *each, last = side_values(program, [*numbers, *series, after], parameters, name, value)
+            found.append((_row(each[: len(numbers)], value.dtype), each[len(numbers) :]))
+        return found, last.astype(value.dtype)
 
-    stacked, vectors, after_values = jax.vmap(point)(var)
-    fixed = side_values(program, sides.constants, parameters, name, var[0])
-    return _row(fixed, var.dtype), stacked.T, vectors, after_values
+    found, after_values = jax.vmap(point)(var)
+    fixed = side_values(program, [*sides.constants, *sides.tables], parameters, names[0], var[0])
+    constants = [_row(fixed[: len(sides.constants)], var.dtype)]
+    for table in fixed[len(sides.constants) :]:
+        constants += [jnp.full(1, len(table), var.dtype), table]
+    return jnp.concatenate(constants), [(numbers.T, series) for numbers, series in found], after_values
 
 
 def _row(values: list[Any], dtype: Any) -> jax.Array:
@@ -167,6 +181,7 @@ def _stacked_vectors(parts: list[list[np.ndarray]], dtype: Any) -> np.ndarray:
     if most == 0:
         return np.zeros((len(parts), EMPTY, EMPTY, EMPTY), dtype)
     degree = max(vector.shape[0] for part in parts for vector in part)
+    degree += -degree % TERMS
     count = next(vector.shape[1] for part in parts for vector in part)
     table = np.zeros((len(parts), most, degree, count), dtype)
     for index, part in enumerate(parts):
@@ -177,14 +192,17 @@ def _stacked_vectors(parts: list[list[np.ndarray]], dtype: Any) -> np.ndarray:
 
 def fill(fused: Fused, prepared: Prepared) -> Grams:
     """Both kernels, tile by tile on the plan's threads; the diagonal is that of the points by themselves."""
-    points1, points2, plan = prepared.points1, prepared.points2, prepared.plan
-    rows = side_tables(fused, points1.var, "var1")
-    columns = side_tables(fused, points2.var, "var2")
+    points1, points2, plan = prepared.points1, prepared.points2, tiled(prepared.plan)
+    if plan.symmetric:
+        rows, columns = side_tables(fused, points1.var, ("var1", "var2"))
+    else:
+        (rows,), (columns,) = (
+            side_tables(fused, points.var, (name,)) for points, name in ((points1, "var1"), (points2, "var2"))
+        )
     near = fused.dtype.type(nearly_parallel(fused.dtype))
     inverse1, inverse2 = (_inverse(points.root) for points in (points1, points2))
     x1, x2 = (np.ascontiguousarray(points.x) for points in (points1, points2))
     grams = prepared.empty()
-    plan = replace(plan, tile=_tile(plan))
     local = threading.local()
 
     def compute(down: slice, across: slice) -> None:
@@ -224,12 +242,26 @@ def fill(fused: Fused, prepared: Prepared) -> Grams:
     return Grams(grams[0], grams[1] if prepared.ntk else None)
 
 
-def _tile(plan: Plan) -> int:
-    """The side of a tile: large ones multiply matrices faster, smaller ones share small matrices among all cores."""
-    for side in (512, 256):
+def tiled(plan: Plan) -> Plan:
+    """The plan with tiles for this engine: large ones multiply matrices faster, small ones keep all cores busy."""
+    for side in (512, 256, 128):
         if len(replace(plan, tile=side)) >= 8 * plan.threads:
-            return side
-    return 128
+            return replace(plan, tile=side)
+    return replace(plan, tile=128)
+
+
+def working_bytes(fused: Fused, plan: Plan, grams: int) -> int:
+    """Memory beside the results: each thread's products and finished strip, and what each point contributes."""
+    scratch = plan.threads * (plan.tile + grams * STRIP) * (plan.tile + PADDING)
+    sides = [sides_of(program) for program in fused.programs]
+    points = max(len(side.rows) + len(side.columns) for side in sides) * len(sides)
+    vectors = [
+        sum(program.forms[name].shape[0] for name in (*side.row_vectors, *side.column_vectors))
+        for side, program in zip(sides, fused.programs, strict=True)
+    ]
+    return (
+        scratch + (points + max(vectors) * len(sides)) * max(plan.rows, plan.columns)
+    ) * fused.dtype.itemsize
 
 
 def _inverse(root: np.ndarray) -> np.ndarray:

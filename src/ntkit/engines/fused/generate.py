@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from ntkit.engines.fused import elementary
-from ntkit.engines.fused.program import Operation, Program, Reach
+from ntkit.engines.fused.program import SUMS, Operation, Program, Reach
 from ntkit.errors import FusionError
+
+TERMS = 8
+"""Terms of a sum that are added in one pass over a row of pairs."""
 
 STATE = ("cov", "ntk", "defect", "surplus")
 
@@ -59,6 +62,7 @@ class Sides:
         constants: numbers that depend on the parameters alone.
         rows: numbers of the first point; `columns` of the second.
         row_vectors: vectors of the first point, for Mehler sums; `column_vectors` of the second.
+        tables: vectors that depend on the parameters alone, for Chebyshev series.
     """
 
     constants: tuple[str, ...]
@@ -66,6 +70,7 @@ class Sides:
     columns: tuple[str, ...]
     row_vectors: tuple[str, ...]
     column_vectors: tuple[str, ...]
+    tables: tuple[str, ...]
 
 
 def sides_of(program: Program) -> Sides:
@@ -81,7 +86,7 @@ def sides_of(program: Program) -> Sides:
         if program.reach[name] is Reach.PAIR:
             continue
         shape = program.forms[name].shape
-        if len(shape) > 1 or (len(shape) == 1 and program.reach[name] is Reach.NOTHING):
+        if len(shape) > 1:
             raise FusionError(f"a value of shape {shape} in the loop over pairs")
         groups.setdefault((program.reach[name], len(shape) == 1), []).append(name)
 
@@ -94,6 +99,7 @@ def sides_of(program: Program) -> Sides:
         group(Reach.COLUMN, False),
         group(Reach.ROW, True),
         group(Reach.COLUMN, True),
+        group(Reach.NOTHING, True),
     )
 
 
@@ -107,7 +113,7 @@ def loop_source(program: Program) -> str:
     sides = sides_of(program)
     needed = program.needed(program.results)
     operations = [o for o in program.operations if o.reach is Reach.PAIR and not needed.isdisjoint(o.outputs)]
-    sums = [operation for operation in operations if operation.name == "mehler"]
+    sums = [operation for operation in operations if operation.name in SUMS]
     lines = [
         "def layers(constants, rows, columns, row_vectors, column_vectors, i, first, cov_, ntk_, defect_, "
         "surplus_, work):",
@@ -116,41 +122,81 @@ def loop_source(program: Program) -> str:
     lines += [
         f"    {name} = {_load(program, name, f'constants[{k}]')}" for k, name in enumerate(sides.constants)
     ]
+    place = str(len(sides.constants))
+    for name in sides.tables:
+        lines += [f"    {name}_length = int(constants[{place}])", f"    {name}_start = {place} + 1"]
+        place = f"{name}_start + {name}_length"
     lines += [f"    {name} = {_load(program, name, f'rows[{k}, i]')}" for k, name in enumerate(sides.rows)]
     # Slices first: of an index `first + j` Numba cannot tell that it is not negative, and does not vectorise.
     lines += [
         f"    {name}_ = columns[{k}, first : first + cov_.size]" for k, name in enumerate(sides.columns)
     ]
-    lines += [f"    work{k} = work[{k}, : cov_.size]" for k in range(2 * len(sums))]
-    for position, operation in enumerate(sums):
-        left, right, correlation = operation.arguments
-        if left not in sides.row_vectors or right not in sides.column_vectors:
-            raise FusionError("an expansion that does not pair one point's coefficients with the other's")
-        lines += _loop(program, sides, operations, sums[:position], [(f"work{2 * position}[j]", correlation)])
-        a, b = sides.row_vectors.index(left), sides.column_vectors.index(right)
-        degree = program.forms[left].shape[0]
-        lines += [
-            f"    work{2 * position + 1}[:] = f(0.0)",
-            f"    for q in range({degree - 1}, -1, -1):",
-            f"        weight = row_vectors[{a}, q, i]",
-            f"        terms = column_vectors[{b}, q, first : first + cov_.size]",
-            "        for j in range(cov_.size):",
-            f"            work{2 * position + 1}[j] = work{2 * position + 1}[j] * work{2 * position}[j] + weight * terms[j]",
-        ]
+    ready: dict[str, int] = {}
+    row = 0
+    for operation in sums:
+        lines += [f"    work{k} = work[{k}, : cov_.size]" for k in range(row, row + SUMS[operation.name])]
+        lines += _loop(program, sides, operations, ready, [(f"work{row}[j]", operation.arguments[-1])])
+        lines += (_mehler if operation.name == "mehler" else _chebyshev)(operation, sides, program, row)
+        ready[operation.outputs[0]] = row + 1
+        row += SUMS[operation.name]
     targets = [(f"{name}_[j]", result) for name, result in zip(STATE, program.results, strict=True)]
-    lines += _loop(program, sides, operations, sums, targets)
+    lines += _loop(program, sides, operations, ready, targets)
     return "\n".join(lines) + "\n"
+
+
+def _mehler(operation: Operation, sides: Sides, program: Program, row: int) -> list[str]:
+    """Horner's rule for a row of correlations in work space `row`, several terms at a time in registers."""
+    left, right, _ = operation.arguments
+    if left not in sides.row_vectors or right not in sides.column_vectors:
+        raise FusionError("an expansion that does not pair one point's coefficients with the other's")
+    a, b = sides.row_vectors.index(left), sides.column_vectors.index(right)
+    degree = program.forms[left].shape[0]
+    last = degree + -degree % TERMS - TERMS
+    lines = [f"    work{row + 1}[:] = f(0.0)", f"    for q in range({last}, -1, -{TERMS}):"]
+    for k in range(TERMS):
+        lines.append(f"        weight{k} = row_vectors[{a}, q + {k}, i]")
+        lines.append(f"        terms{k} = column_vectors[{b}, q + {k}, first : first + cov_.size]")
+    lines += [
+        "        for j in range(cov_.size):",
+        f"            rho, total = work{row}[j], work{row + 1}[j]",
+    ]
+    lines += [f"            total = total * rho + weight{k} * terms{k}[j]" for k in reversed(range(TERMS))]
+    return [*lines, f"            work{row + 1}[j] = total"]
+
+
+def _chebyshev(operation: Operation, sides: Sides, program: Program, row: int) -> list[str]:
+    """The recurrence of `chebyshev_series` for a row of arguments in work space `row`."""
+    name, _ = operation.arguments
+    if name not in sides.tables:
+        raise FusionError("a series whose coefficients depend on the points")
+    lines = [f"    work{row + 1}[:] = f(0.0)", f"    work{row + 2}[:] = f(0.0)"]
+    lines += [f"    for q in range({name}_length - {TERMS}, 0, -{TERMS}):"]
+    lines += [f"        weight{k} = constants[{name}_start + q + {k}]" for k in range(TERMS)]
+    lines += [
+        "        for j in range(cov_.size):",
+        f"            slope = f(-4.0) * work{row}[j]",
+        f"            total, difference = work{row + 1}[j], work{row + 2}[j]",
+    ]
+    for k in reversed(range(TERMS)):
+        lines.append(f"            difference = slope * total + (difference + weight{k})")
+        lines.append("            total = total + difference")
+    return [
+        *lines,
+        f"            work{row + 1}[j], work{row + 2}[j] = total, difference",
+        f"    weight0 = constants[{name}_start]",
+        "    for j in range(cov_.size):",
+        f"        work{row + 1}[j] = (f(-2.0) * work{row}[j]) * work{row + 1}[j] + (work{row + 2}[j] + weight0)",
+    ]
 
 
 def _loop(
     program: Program,
     sides: Sides,
     operations: Sequence[Operation],
-    finished: Sequence[Operation],
+    ready: dict[str, int],
     targets: Sequence[tuple[str, Any]],
 ) -> list[str]:
-    """A loop over the row's pairs that computes the targets, taking finished Mehler sums from the work space."""
-    ready = {operation.outputs[0]: 2 * k + 1 for k, operation in enumerate(finished)}
+    """A loop over the row's pairs that computes the targets, taking finished sums from their rows of work space."""
     wanted = program.needed([value for _, value in targets], ready)
     lines = ["    for j in range(cov_.size):"]
     lines += [f"        {name} = {name}_[j]" for name in STATE if name in wanted]
@@ -221,8 +267,9 @@ def strip(kinds, constants, rows, columns, row_vectors, column_vectors, x1, x2, 
     """Both kernels of a strip of pairs from its scalar products: into scratch[0] and, if there, scratch[1].
 
     The strip is `height` rows of `products` from `top` on, `width` columns wide (whole arrays, since of parts of them
-    the compiled code would not know that rows are contiguous). `first1` and `first2` number its first points; `inverse1` and `inverse2` are 1 over the roots of their
-    variances, 0 for 0; `same` says that only pairs on and above the diagonal are wanted.
+    the compiled code would not know that rows are contiguous). `first1` and `first2` number its first points;
+    `inverse1` and `inverse2` are 1 over the roots of their variances, 0 for 0; `same` says that only pairs on and
+    above the diagonal are wanted.
     """
     full_width()
     share = f(1.0) / f(x1.shape[1])
@@ -251,7 +298,8 @@ def strip(kinds, constants, rows, columns, row_vectors, column_vectors, x1, x2, 
                     sign = f(1.0) if surplus[j] < defect[j] else f(-1.0)
                     square = f(0.0)
                     for q in range(x1.shape[1]):
-                        chord = x1[first1 + i, q] * inverse1[first1 + i] + sign * (x2[first + j, q] * inverse2[first + j])
+                        other_end = x2[first + j, q] * inverse2[first + j]
+                        chord = x1[first1 + i, q] * inverse1[first1 + i] + sign * other_end
                         square += chord * chord
                     if sign > f(0.0):
                         surplus[j] = square * share / f(2.0)

@@ -1,4 +1,4 @@
-"""The `propagate` of a block of layers, taken apart into what each point, each other point, and each pair of points has to compute.
+"""The `propagate` of a block of layers, taken apart: what each point, each other point, each pair has to compute.
 
 The one definition of every dual is its layer's, on JAX arrays. Traced on scalars it becomes a list of elementary
 operations; an operation that depends on one point only is done once per point by JAX, the rest goes, line by line, into
@@ -20,6 +20,9 @@ from ntkit.errors import FusionError
 from ntkit.nn.base import Layer
 from ntkit.nn.state import KernelState
 from ntkit.numerics.dtypes import precision
+
+SUMS = {"mehler": 2, "chebyshev_series": 3}
+"""Functions that the generator knows as one operation, and the rows of work space that each needs."""
 
 PAIR_INPUTS = ("cov", "ntk", "defect", "surplus")
 
@@ -78,9 +81,9 @@ class Program:
     width: int | None = None
 
     @property
-    def sums(self) -> int:
-        """How many Mehler sums over pairs it has."""
-        return sum(operation.name == "mehler" for operation in self.operations)
+    def work(self) -> int:
+        """The rows of work space that its sums need."""
+        return sum(SUMS.get(operation.name, 0) for operation in self.operations)
 
     def needed(self, roots: Sequence[Any], ready: Container[str] = ()) -> set[str]:
         """Every name that the roots depend on, themselves included; not looking behind names that are ready."""
@@ -142,8 +145,6 @@ class _Flattener:
     """Inlines calls wherever pairs are involved, and leaves everything else as it is."""
 
     TRANSPARENT = ("convert_element_type", "stop_gradient", "copy")
-    WHOLE = ("mehler",)
-    """Functions that the generator knows as one operation."""
 
     def __init__(self, program: Program) -> None:
         self.program, self.count = program, 0
@@ -171,7 +172,7 @@ class _Flattener:
                 reach = reach.joined(self.program.reach[argument])
         called = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
         primitive = equation.primitive.name
-        if reach is Reach.PAIR and called is not None and equation.params.get("name") not in self.WHOLE:
+        if reach is Reach.PAIR and called is not None and equation.params.get("name") not in SUMS:
             if primitive in ("scan", "while", "cond"):
                 raise FusionError(f"a {primitive} loop over pairs")
             inner = getattr(called, "jaxpr", called)

@@ -1,6 +1,7 @@
 """What an activation is: a scalar function, and the Gaussian expectations that are its duals."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -36,6 +37,10 @@ class Activation(Layer):
         """`E[phi(u)^2]` for `u ~ N(0, var)`."""
         return self.dual(GaussianPair.same(var))
 
+    def derivative_moment(self, var: jax.Array) -> jax.Array:
+        """`E[phi'(u)^2]` for `u ~ N(0, var)`."""
+        return self.dual_derivative(GaussianPair.same(var))
+
     def dual_shape(
         self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -55,6 +60,10 @@ class Activation(Layer):
         return self(x)
 
     def propagate(self, state: KernelState) -> KernelState:
+        if state.same:
+            nngp = self.second_moment(state.var1)
+            ntk = None if state.ntk is None else state.ntk * self.derivative_moment(state.var1)
+            return replace(state, nngp=nngp, ntk=ntk, var1=nngp, var2=nngp)
         pair = state.pair
         var1, var2 = self.second_moment(state.var1), self.second_moment(state.var2)
         nngp = self.dual(pair)

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,11 +49,14 @@ class Expansion(Activation):
     numbers, kernels choose the smallest K in `DEGREES` whose bound is below `tolerance` for every input;
     under `jit` the inputs are unknown and K is `degree`, or 128.
 
+    Of a function that is `odd` up to a constant, like a sigmoid, every second coefficient vanishes and is left out.
+
     Subclasses are dataclasses with the static fields `degree` (None: choose) and `tolerance`.
     """
 
     degree: int | None
     tolerance: float
+    odd: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -64,19 +67,34 @@ class Expansion(Activation):
         return jax.jvp(self.__call__, (x,), (jnp.ones_like(x),))[1]
 
     def dual(self, pair: GaussianPair) -> jax.Array:
-        return self._expectation(self.__call__, pair)
+        return self._expectation(self.__call__, pair, "odd" if self.odd else None)
 
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
-        return self._expectation(self.derivative, pair)
+        return self._expectation(self.derivative, pair, "even" if self.odd else None)
 
     def second_moment(self, var: jax.Array) -> jax.Array:
         return hermite.second_moment(self.__call__, var)
 
-    def _expectation(self, function: Callable[[jax.Array], jax.Array], pair: GaussianPair) -> jax.Array:
-        degree = self.degree or 128
+    def derivative_moment(self, var: jax.Array) -> jax.Array:
+        return hermite.second_moment(self.derivative, var)
+
+    def _expectation(
+        self,
+        function: Callable[[jax.Array], jax.Array],
+        pair: GaussianPair,
+        parity: Literal["odd", "even"] | None = None,
+    ) -> jax.Array:
+        """`E[f(u) f(v)]` of a function that is odd up to a constant, even, or neither."""
+        degree, rho = self.degree or 128, pair.correlation
         left = hermite.coefficients(function, pair.var1, degree)
         right = hermite.coefficients(function, pair.var2, degree)
-        series: jax.Array = hermite.mehler(left, right, pair.correlation)
+        series: jax.Array
+        if parity is None:
+            series = hermite.mehler(left, right, rho)
+        elif parity == "even":
+            series = hermite.mehler(left[::2], right[::2], rho * rho)
+        else:
+            series = left[0] * right[0] + rho * hermite.mehler(left[1::2], right[1::2], rho * rho)
         # Where u = v the series would stop short of its known sum, the second moment.
         sizes = hermite.second_moment(function, pair.var1) + hermite.second_moment(function, pair.var2)
         return jnp.where(pair.coincide, sizes / 2.0, series)
@@ -94,12 +112,12 @@ class Expansion(Activation):
         share = (jnp.abs(total - kept) + outside) / jnp.where(positive, total, 1.0)
         return jnp.where(positive, share, 0.0)
 
-    def bounds(self, var: jax.Array, ntk: bool) -> tuple[ExpansionBound, ...]:
+    def bounds(self, var: jax.Array | np.ndarray, ntk: bool) -> tuple[ExpansionBound, ...]:
         """The relative error of every order in `DEGREES`, at worst over the variances `var`, shape (n,)."""
         # Padding to a few sizes keeps the number of compiled programs small.
-        padded = jnp.concatenate([var, jnp.full(-len(var) % 64, var[-1], var.dtype)])
+        padded = np.pad(np.asarray(var), (0, -len(var) % 64), mode="edge")
         worst = np.zeros((2, len(DEGREES)))
-        for part in jnp.split(padded, list(range(1024, len(padded), 1024))):
+        for part in np.split(padded, range(1024, len(padded), 1024)):
             worst = np.maximum(worst, np.asarray(_worst_shares(self, part, ntk=ntk)))
         return tuple(
             ExpansionBound(type(self).__name__, degree, float(dual), float(derivative))
@@ -114,7 +132,7 @@ class Expansion(Activation):
         if self.degree is not None:
             return self
         tolerance = max(self.tolerance, resolution)
-        var, worst = jnp.unique(state.var1), np.inf
+        var, worst = np.unique(np.asarray(state.var1)), np.inf
         for bound in self.bounds(var, state.ntk is not None):
             worst = max(bound.dual, bound.dual_derivative)
             if worst <= tolerance:
@@ -149,7 +167,7 @@ def expansion_bounds(network: Layer, x: np.ndarray, ntk: bool) -> tuple[Expansio
         for layer in network.layers if isinstance(network, Serial) else (network,):
             if isinstance(layer, Expansion):
                 layer = layer.adapt(state, 0.0)
-                bounds = layer.bounds(jnp.unique(state.var1), ntk)
+                bounds = layer.bounds(np.unique(np.asarray(state.var1)), ntk)
                 reached.append([bound for bound in bounds if bound.degree <= (layer.degree or 128)][-1])
             state = propagate_compiled(layer, state)
     return tuple(reached)

@@ -173,10 +173,12 @@ class HardTanh(Activation):
         return var * (inside - 2.0 / jnp.pi**0.5 * density) + jax.scipy.special.erfc(edge)
 
     def dual(self, pair: GaussianPair) -> jax.Array:
-        return self._integrals(pair)[0]
+        # The nodes end a little short of u = v.
+        own = (self.second_moment(pair.var1) + self.second_moment(pair.var2)) / 2.0
+        return jnp.where(pair.coincide, own, self._integrals(pair)[0])
 
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
-        # The nodes end a little short of u = v; there it is P(|u| < 1).
+        # For u = v it is P(|u| < 1).
         inside = jax.scipy.special.erf(jnp.sqrt(0.5 / jnp.maximum(pair.var1, SMALLEST_VARIANCE)))
         return jnp.where(pair.coincide, inside, self._integrals(pair)[1])
 

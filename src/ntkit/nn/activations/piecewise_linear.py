@@ -36,6 +36,10 @@ class _TwoSlopes(Activation):
         negative, positive = self._slopes()
         return jnp.where(x > 0, positive * x, negative * x).astype(x.dtype)
 
+    @property
+    def homogeneity(self) -> float:
+        return 1.0
+
     def dual(self, pair: GaussianPair) -> jax.Array:
         straight, folded = self._energies()
         return straight * pair.cov + folded * pair.scale * (1.0 - _fold_defect(pair))
@@ -129,6 +133,10 @@ class Identity(Activation):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x
+
+    @property
+    def homogeneity(self) -> float:
+        return 1.0
 
     def dual(self, pair: GaussianPair) -> jax.Array:
         return pair.cov

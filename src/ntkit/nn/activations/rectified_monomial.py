@@ -88,6 +88,10 @@ class RectifiedMonomial(Activation):
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.where(x > 0, jnp.where(x > 0, x, 1.0) ** self.degree, 0.0).astype(x.dtype)
 
+    @property
+    def homogeneity(self) -> float:
+        return float(self.degree)
+
     def dual(self, pair: GaussianPair) -> jax.Array:
         alive = (pair.var1 > 0) & (pair.var2 > 0)
         return jnp.where(alive, _arc_cosine(self.degree, pair), 0.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ class Tanh(Expansion):
 
     degree: int | None = None
     tolerance: float = 1e-9
+    odd: ClassVar[bool] = True
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.tanh(x)
@@ -29,6 +31,7 @@ class Sigmoid(Expansion):
 
     degree: int | None = None
     tolerance: float = 1e-9
+    odd: ClassVar[bool] = True
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(x)
