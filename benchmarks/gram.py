@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -93,6 +94,8 @@ def measure(interpreters: dict[str, str], repeats: int, only: str) -> dict:
                 slow = times.get("first", 0.0) > 30.0 and len(times["wall"]) >= 1
                 if "failed" in times or slow:
                     continue
+                # Threads of the library before may still be waiting for work, busily.
+                time.sleep(0.3)
                 load = os.getloadavg()[0]
                 answer = worker(settings | {"keep": turn > 0})
                 if "failed" in answer:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from numba import njit
@@ -169,7 +170,7 @@ def test_another_process_finds_the_compiled_module(tmp_path):
         "from ntkit import NTK, nn\n"
         "from ntkit.engines.fused import engine\n"
         "network = nn.Serial(nn.Dense(8, 1.0, 0.1), nn.Relu(), nn.Dense(1))\n"
-        "NTK(network, engine='fused')(np.ones((3, 2)))\n"
+        "NTK(network, engine='fused')(np.arange(6.0).reshape(3, 2))\n"
         "stats = engine.fuse(network, 2, np.float64, True).module.strip.stats\n"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))\n"
     )
@@ -222,3 +223,24 @@ def _inner_loop(loop) -> str:
     (text,) = loop.inspect_llvm().values()
     body = text[text.index("define") : text.index("\n}", text.index("define"))]
     return " ".join(word for word in ("@exp", "@expm1", "@atan2", "@floor(") if f"call double {word}" in body)
+
+
+def test_a_plan_can_be_printed_and_is_what_happens():
+    x = inputs(1100, 3, np.float32)
+    plan = NTK(two_layers(nn.Relu())).plan(x)
+    assert (plan.engine, plan.rows, plan.columns, plan.symmetric) == ("fused", 1100, 1100, True)
+    assert plan.result_bytes == 2 * 4 * 1100**2
+    assert 0 < plan.working_bytes < plan.result_bytes
+    assert plan.seconds > 0
+    assert (
+        "1100 x 1100 entries, one triangle of it\nfused engine: every layer can be fused\ntiles of 256"
+        in str(plan)
+    )
+    small = NNGP(two_layers(nn.Relu()), engine="reference").plan(x[:20], x[:30])
+    assert (small.engine, small.reason, small.result_bytes) == ("reference", "asked for", 4 * 20 * 30)
+
+
+def test_plans_are_made_for_numbers_only():
+    kernel = NTK(two_layers(nn.Relu()))
+    with pytest.raises(ValueError, match="plan needs concrete inputs, got values traced by JAX"):
+        jax.jit(lambda x: kernel.plan(x).seconds)(inputs(10, 3, np.float32))
