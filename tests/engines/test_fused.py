@@ -244,3 +244,23 @@ def test_plans_are_made_for_numbers_only():
     kernel = NTK(two_layers(nn.Relu()))
     with pytest.raises(ValueError, match="plan needs concrete inputs, got values traced by JAX"):
         jax.jit(lambda x: kernel.plan(x).seconds)(inputs(10, 3, np.float32))
+
+
+@pytest.mark.parametrize(
+    "depth", [3, pytest.param(10, marks=pytest.mark.slow), pytest.param(30, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("bias", [0.0, 0.1, 0.5])
+def test_near_duplicates_in_float32_keep_their_digits(bias, depth):
+    """Every layer may open an angle of a few roundings, and the NTK's slope in the angle grows with the depth."""
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((20, 100))
+    near = [base + size * rng.standard_normal(base.shape) for size in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)]
+    x = np.concatenate([base, *near, 1.001 * base]).astype(np.float32)
+    layers = [layer for _ in range(depth) for layer in (nn.Dense(8, 2**0.5, bias), nn.Relu())]
+    network = nn.Serial(*layers, nn.Dense(1, 2**0.5, bias))
+    found = choice.concrete(network, x, None, ntk=True, engine="fused")
+    exact = reference.concrete(network, x.astype(np.float64), None, ntk=True)
+    for ours, theirs in zip(found, exact, strict=True):
+        root = np.sqrt(np.diag(theirs))
+        allowed = (8 + depth**2 / 4) * np.finfo(np.float32).eps
+        assert (np.abs(ours - theirs) <= allowed * root[:, None] * root).all()
