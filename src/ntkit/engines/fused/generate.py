@@ -104,11 +104,12 @@ def sides_of(program: Program) -> Sides:
 
 
 @lru_cache(maxsize=512)
-def loop_source(program: Program) -> str:
+def loop_source(program: Program, plane: bool = False) -> str:
     """The function `layers`: a block of layers on a row of pairs, in place.
 
     Its arrays: `constants` (c,); `rows` (r, n1) and `columns` (s, n2) with `row_vectors` and `column_vectors`
     (v, k, n); `i` is the row, `first` the first column; the four states and `work` are of the row's length.
+    On a `plane` of pixel pairs the first point changes from pair to pair as the second does.
     """
     sides = sides_of(program)
     needed = program.needed(program.results)
@@ -126,7 +127,11 @@ def loop_source(program: Program) -> str:
     for name in sides.tables:
         lines += [f"    {name}_length = int(constants[{place}])", f"    {name}_start = {place} + 1"]
         place = f"{name}_start + {name}_length"
-    lines += [f"    {name} = {_load(program, name, f'rows[{k}, i]')}" for k, name in enumerate(sides.rows)]
+    if plane:
+        lines += [f"    {name}_ = rows[{k}, i : i + cov_.size]" for k, name in enumerate(sides.rows)]
+    else:
+        lines += [f"    {name} = {_load(program, name, f'rows[{k}, i]')}" for k, name in enumerate(sides.rows)]
+    varying = (*sides.rows, *sides.columns) if plane else sides.columns
     # Slices first: of an index `first + j` Numba cannot tell that it is not negative, and does not vectorise.
     lines += [
         f"    {name}_ = columns[{k}, first : first + cov_.size]" for k, name in enumerate(sides.columns)
@@ -135,16 +140,19 @@ def loop_source(program: Program) -> str:
     row = 0
     for operation in sums:
         lines += [f"    work{k} = work[{k}, : cov_.size]" for k in range(row, row + SUMS[operation.name])]
-        lines += _loop(program, sides, operations, ready, [(f"work{row}[j]", operation.arguments[-1])])
-        lines += (_mehler if operation.name == "mehler" else _chebyshev)(operation, sides, program, row)
+        lines += _loop(program, varying, operations, ready, [(f"work{row}[j]", operation.arguments[-1])])
+        if operation.name == "mehler":
+            lines += _mehler(operation, sides, program, row, plane)
+        else:
+            lines += _chebyshev(operation, sides, row)
         ready[operation.outputs[0]] = row + 1
         row += SUMS[operation.name]
     targets = [(f"{name}_[j]", result) for name, result in zip(STATE, program.results, strict=True)]
-    lines += _loop(program, sides, operations, ready, targets)
+    lines += _loop(program, varying, operations, ready, targets)
     return "\n".join(lines) + "\n"
 
 
-def _mehler(operation: Operation, sides: Sides, program: Program, row: int) -> list[str]:
+def _mehler(operation: Operation, sides: Sides, program: Program, row: int, plane: bool) -> list[str]:
     """Horner's rule for a row of correlations in work space `row`, several terms at a time in registers."""
     left, right, _ = operation.arguments
     if left not in sides.row_vectors or right not in sides.column_vectors:
@@ -154,17 +162,21 @@ def _mehler(operation: Operation, sides: Sides, program: Program, row: int) -> l
     last = degree + -degree % TERMS - TERMS
     lines = [f"    work{row + 1}[:] = f(0.0)", f"    for q in range({last}, -1, -{TERMS}):"]
     for k in range(TERMS):
-        lines.append(f"        weight{k} = row_vectors[{a}, q + {k}, i]")
+        where = "i : i + cov_.size" if plane else "i"
+        lines.append(f"        weight{k} = row_vectors[{a}, q + {k}, {where}]")
         lines.append(f"        terms{k} = column_vectors[{b}, q + {k}, first : first + cov_.size]")
     lines += [
         "        for j in range(cov_.size):",
         f"            rho, total = work{row}[j], work{row + 1}[j]",
     ]
-    lines += [f"            total = total * rho + weight{k} * terms{k}[j]" for k in reversed(range(TERMS))]
+    index = "[j]" if plane else ""
+    lines += [
+        f"            total = total * rho + weight{k}{index} * terms{k}[j]" for k in reversed(range(TERMS))
+    ]
     return [*lines, f"            work{row + 1}[j] = total"]
 
 
-def _chebyshev(operation: Operation, sides: Sides, program: Program, row: int) -> list[str]:
+def _chebyshev(operation: Operation, sides: Sides, row: int) -> list[str]:
     """The recurrence of `chebyshev_series` for a row of arguments in work space `row`."""
     name, _ = operation.arguments
     if name not in sides.tables:
@@ -191,7 +203,7 @@ def _chebyshev(operation: Operation, sides: Sides, program: Program, row: int) -
 
 def _loop(
     program: Program,
-    sides: Sides,
+    varying: Sequence[str],
     operations: Sequence[Operation],
     ready: dict[str, int],
     targets: Sequence[tuple[str, Any]],
@@ -201,7 +213,7 @@ def _loop(
     lines = ["    for j in range(cov_.size):"]
     lines += [f"        {name} = {name}_[j]" for name in STATE if name in wanted]
     lines += [
-        f"        {name} = {_load(program, name, f'{name}_[j]')}" for name in sides.columns if name in wanted
+        f"        {name} = {_load(program, name, f'{name}_[j]')}" for name in varying if name in wanted
     ]
     for operation in operations:
         (output,) = operation.outputs
