@@ -9,20 +9,28 @@ from ntkit.nn.activations.rectified_monomial import RectifiedMonomial
 from ntkit.nn.activations.smooth import Elementwise, Mish, Sigmoid, Silu, Softplus, Tanh
 from ntkit.nn.activations.step import Sign, Step
 from ntkit.nn.activations.trigonometric import Cos, Rbf, Sin
+from ntkit.nn.convolution import Conv
 from ntkit.nn.dense import Dense
+from ntkit.nn.flatten import Flatten
+from ntkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
 from ntkit.nn.scale import Scale
 from ntkit.nn.serial import Serial
 
 __all__ = [
     "Abs",
+    "AvgPool",
+    "Conv",
     "Cos",
     "Dense",
     "Elementwise",
     "Elu",
     "Erf",
     "Exp",
+    "Flatten",
     "Gaussian",
     "Gelu",
+    "GlobalAvgPool",
+    "GlobalSumPool",
     "HardTanh",
     "Hermite",
     "Identity",
@@ -43,5 +51,6 @@ __all__ = [
     "Sin",
     "Softplus",
     "Step",
+    "SumPool",
     "Tanh",
 ]
