@@ -12,6 +12,7 @@ from ntkit.nn.activations.trigonometric import Cos, Rbf, Sin
 from ntkit.nn.convolution import Conv
 from ntkit.nn.dense import Dense
 from ntkit.nn.flatten import Flatten
+from ntkit.nn.parallel import Parallel, Repeat, Residual
 from ntkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
 from ntkit.nn.scale import Scale
 from ntkit.nn.serial import Serial
@@ -37,11 +38,14 @@ __all__ = [
     "LeakyRelu",
     "Mish",
     "Monomial",
+    "Parallel",
     "PiecewiseLinear",
     "Polynomial",
     "Rbf",
     "RectifiedMonomial",
     "Relu",
+    "Repeat",
+    "Residual",
     "Scale",
     "Selu",
     "Serial",
