@@ -6,6 +6,7 @@ what acts on each pair alone, such as an activation, never asks which.
 """
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal
 
 import jax
@@ -114,6 +115,45 @@ class KernelState:
         return values.reshape(values.shape[:split] + self._ones + values.shape[split:])
 
     @property
+    def same_pixel(self) -> jax.Array:
+        """Over pairs: which entries are of one pixel of both images; broadcastable to `nngp`."""
+        pixels = prod(self.shape)
+        return jnp.eye(pixels, dtype=bool).reshape((1,) * self.batch + self.shape * 2)
+
+    @property
+    def at_pixels(self) -> "KernelState":
+        """The state over equal pixels alone."""
+        if self.layout == "pixels":
+            return self
+        parts = (self.nngp, self.ntk, self.defect, self.surplus)
+        nngp, ntk, defect, surplus = (
+            None if part is None else pixel_diagonal(part, self.axes) for part in parts
+        )
+        var1, var2 = (None, None) if self.var1 is None else self.variances
+        return replace(
+            self, nngp=nngp, ntk=ntk, defect=defect, surplus=surplus, var1=var1, var2=var2, layout="pixels"
+        )
+
+    @property
+    def uncorrelated_pixels(self) -> "KernelState":
+        """Over pairs: a state over equal pixels whose different pixels are uncorrelated."""
+        after = replace(self, layout="pairs")
+        itself = self.same_pixel
+
+        def spread(part: Any, elsewhere: float) -> Any:
+            return None if part is None else jnp.where(itself, part.reshape(part.shape + (1,) * self.spatial), elsewhere)
+
+        return replace(
+            after,
+            nngp=spread(self.nngp, 0.0),
+            ntk=spread(self.ntk, 0.0),
+            defect=spread(self.defect, 1.0),
+            surplus=spread(self.surplus, 1.0),
+            var1=None if self.var1 is None else after.along1(self.var1),
+            var2=None if self.var2 is None else after.along2(self.var2),
+        )
+
+    @property
     def _ones(self) -> tuple[int, ...]:
         return (1,) * self.spatial if self.layout == "pairs" else ()
 
@@ -154,8 +194,6 @@ def pixel_diagonal(array: jax.Array, axes: tuple[tuple[int, ...], ...]) -> jax.A
     sizes = array.shape[first : first + spatial]
     if not spatial or len(axes[0]) == 1:
         return array
-    pixels = 1
-    for size in sizes:
-        pixels *= size
+    pixels = prod(sizes)
     flat = array.reshape(*array.shape[:first], pixels, pixels)
     return jnp.diagonal(flat, axis1=-2, axis2=-1).reshape(*array.shape[:first], *sizes)
