@@ -47,7 +47,9 @@ class Choice:
 
     def fill(self, prepared: Prepared) -> Grams:
         """The Gram matrices."""
-        return reference.fill(prepared) if self.fused is None else fused_engine.fill(self.fused, prepared)
+        if self.fused is None:
+            return reference.fill(prepared)
+        return reference.with_own_diagonal(prepared, fused_engine.fill(self.fused, prepared))
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,10 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     plan = prepared.plan
     if engine == "reference":
         return Choice("reference", "asked for", plan, None)
+    if prepared.spatial:
+        if engine == "fused":
+            raise FusionError('engine="fused" cannot run this network: images take the reference engine.')
+        return Choice("reference", "images take the reference engine", plan, None)
     entries = plan.rows * plan.columns
     if engine == "auto" and entries < _worth_compiling(prepared.network):
         return Choice("reference", f"{entries} entries do not repay compiling", plan, None)
@@ -151,7 +157,8 @@ def execution(
     """
     prepared = reference.prepare(network, x1, x2, ntk=ntk)
     chosen = choose(prepared, engine)
-    sample = reference.prepare(network, x1[:SAMPLE], None if x2 is None else x2[:SAMPLE], ntk=ntk)
+    count = 2 * prepared.plan.tile if prepared.spatial else SAMPLE
+    sample = reference.prepare(network, x1[:count], None if x2 is None else x2[:count], ntk=ntk)
     part = choose(sample, chosen.engine)
     part.fill(sample)
     start = time.perf_counter()
@@ -160,7 +167,7 @@ def execution(
     plan, small = chosen.plan, sample.plan
     grams = 1 + ntk
     working = (
-        reference.working_bytes(plan, x1.itemsize)
+        reference.working_bytes(prepared)
         if chosen.fused is None
         else fused_engine.working_bytes(chosen.fused, plan, grams)
     )

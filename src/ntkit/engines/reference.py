@@ -1,5 +1,6 @@
 """The reference engine: the layers' own `propagate` on JAX arrays, tiled on a CPU, pure when traced."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -9,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from ntkit.engines import images
+from ntkit.engines.images import Images, check_output
 from ntkit.engines.inputs import PairStatistics, Points, pair_statistics, traced_state
 from ntkit.engines.plan import TILE, Plan, make_plan, run
 from ntkit.errors import KernelOverflowError
-from ntkit.nn.base import Layer
+from ntkit.nn.base import Layer, through
+from ntkit.nn.images import image_state, own_image_state, representative
 from ntkit.nn.state import KernelState
 from ntkit.numerics.dtypes import precision
 
@@ -34,7 +38,8 @@ class Grams(NamedTuple):
 def _tile(network: Layer, pairs: PairStatistics, var1, var2, *, width: int, ntk: bool) -> tuple:
     cov, defect, surplus = pairs
     zeros = jnp.zeros_like(cov) if ntk else None
-    state = network.propagate(KernelState(cov, zeros, var1[:, None], var2[None, :], defect, surplus, width))
+    state = KernelState(cov, zeros, var1[:, None], var2[None, :], defect, surplus, width)
+    state = network.propagate(state)
     return state.nngp, state.ntk
 
 
@@ -47,15 +52,35 @@ def _diagonal(network: Layer, var, *, width: int, ntk: bool) -> tuple:
 def traced(network: Layer, x1, x2, *, ntk: bool) -> Grams:
     """Both kernels as a pure JAX function of the network and the inputs."""
     network, x1, x2 = _raw(network, x1, x2)
-    state = network.propagate(traced_state(x1, x2, ntk))
-    return Grams(state.nngp, state.ntk)
+    if x1.ndim > 2:
+        state = through(network, image_state(network, x1, x2, ntk))
+    else:
+        state = network.propagate(traced_state(x1, x2, ntk))
+    grams = Grams(state.nngp, state.ntk)
+    if not network.random or x2 is not None:
+        return grams
+    # Of an input with itself layers draw alike.
+    itself, own = jnp.eye(len(x1), dtype=bool), _traced_diagonal(network, x1, ntk=ntk)
+    return Grams(
+        *(
+            None if gram is None else jnp.where(itself, diagonal[:, None], gram)
+            for gram, diagonal in zip(grams, own, strict=True)
+        )
+    )
 
 
 def traced_diagonal(network: Layer, x, *, ntk: bool) -> Grams:
     """`traced` for every input with itself, shape (n,)."""
     network, x, _ = _raw(network, x, None)
-    var = jnp.sum(x * x, axis=1) / x.shape[1]
-    state = network.propagate(KernelState.diagonal(var, x.shape[1], ntk))
+    return _traced_diagonal(network, x, ntk=ntk)
+
+
+def _traced_diagonal(network: Layer, x, *, ntk: bool) -> Grams:
+    if x.ndim > 2:
+        state = through(network, own_image_state(network, x, ntk))
+    else:
+        var = jnp.sum(x * x, axis=1) / x.shape[1]
+        state = network.propagate(KernelState.diagonal(var, x.shape[1], ntk))
     return Grams(state.nngp, state.ntk)
 
 
@@ -83,16 +108,21 @@ class Prepared:
     """
 
     network: Layer
-    points1: Points
-    points2: Points
+    points1: Points | Images
+    points2: Points | Images
     diagonals: Grams
     plan: Plan
     ntk: bool
 
     @property
     def features(self) -> int:
-        """The number of features of a point."""
-        return self.points1.x.shape[1]
+        """The number of features of a point, or of channels of an image."""
+        return self.points1.x.shape[-1]
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the points are images."""
+        return self.points1.x.ndim > 2
 
     @property
     def dtype(self) -> np.dtype:
@@ -115,6 +145,8 @@ def prepare(
     """
     with precision(x1.dtype):
         network, x1, x2 = _raw(network, x1, x2)
+        if x1.ndim > 2:
+            return _prepare_images(network, x1, x2, ntk, tile)
         points1 = Points.of(x1)
         points2 = points1 if x2 is None else Points.of(x2)
         both = points1.var if x2 is None else np.concatenate([points1.var, points2.var])
@@ -125,6 +157,18 @@ def prepare(
     return Prepared(network, points1, points2, diagonals, plan, ntk)
 
 
+def _prepare_images(network: Layer, x1: np.ndarray, x2: np.ndarray | None, ntk: bool, tile: int) -> Prepared:
+    images1 = Images.of(x1)
+    images2 = images1 if x2 is None else Images.of(x2)
+    both = x1 if x2 is None else np.concatenate([x1, x2])
+    network = adapted_to_images(network, both, ntk)
+    diagonals = _finite(images.diagonals(network, both, ntk), Images.of(both).var)
+    shape = (len(x1), len(images2.x))
+    side = images.tile_side(network, x1.shape, x1.itemsize, min(tile, max(shape)))
+    plan = make_plan(*shape, x2 is None, (1 + ntk) * x1.itemsize * shape[0] * shape[1], side)
+    return Prepared(network, images1, images2, diagonals, plan, ntk)
+
+
 def fill(prepared: Prepared) -> Grams:
     """Both kernels by the layers' own `propagate`, compiled by XLA for one tile."""
     points1, points2, plan, ntk = prepared.points1, prepared.points2, prepared.plan, prepared.ntk
@@ -133,10 +177,7 @@ def fill(prepared: Prepared) -> Grams:
     def compute(rows: slice, columns: slice) -> None:
         left, right = points1.rows(rows), points2.rows(columns)
         mirrored = plan.symmetric and rows.start != columns.start
-        pairs = pair_statistics(left, right, plan.symmetric and not mirrored)
-        arguments = _padded(pairs, left.var, right.var)
-        with precision(prepared.dtype):
-            result = _tile(prepared.network, *arguments, width=prepared.features, ntk=ntk)
+        result = _block(prepared, left, right, plan.symmetric and not mirrored)
         for gram, block in zip(grams, result, strict=False):
             values = np.asarray(block)[: len(left.var), : len(right.var)]
             if plan.symmetric and not mirrored:
@@ -148,18 +189,44 @@ def fill(prepared: Prepared) -> Grams:
 
     with threadpool_limits(1 if plan.threads > 1 and len(plan) > 1 else None, user_api="blas"):
         run(plan, compute, "kernel")
-    return Grams(grams[0], grams[1] if ntk else None)
+    return with_own_diagonal(prepared, Grams(grams[0], grams[1] if ntk else None))
 
 
-def working_bytes(plan: Plan, itemsize: int) -> int:
+def with_own_diagonal(prepared: Prepared, grams: Grams) -> Grams:
+    """Write every input's kernel with itself onto the diagonal, where other entries' formula would not tell it."""
+    if prepared.plan.symmetric and (prepared.spatial or prepared.network.random):
+        for gram, own in zip(grams, prepared.diagonals, strict=True):
+            if gram is not None:
+                np.fill_diagonal(gram, own)
+    return grams
+
+
+def _block(prepared: Prepared, left: Points | Images, right: Points | Images, diagonal: bool) -> tuple:
+    """Both kernels of one tile, perhaps enlarged."""
+    side, network, ntk = prepared.plan.tile, prepared.network, prepared.ntk
+    with precision(prepared.dtype):
+        if isinstance(left, Points) and isinstance(right, Points):
+            arguments = _padded(pair_statistics(left, right, diagonal), left.var, right.var)
+            return _tile(network, *arguments, width=prepared.features, ntk=ntk)
+        return images.tile(network, images.enlarged(left.x, side), images.enlarged(right.x, side), ntk=ntk)
+
+
+def working_bytes(prepared: Prepared) -> int:
     """Memory beside the results, approximately: XLA's temporaries for the tiles in progress."""
-    return plan.threads * TEMPORARIES * plan.tile**2 * itemsize
+    plan, x = prepared.plan, prepared.points1.x
+    entry = TEMPORARIES * x.itemsize
+    if prepared.spatial:
+        entry = images.bytes_per_pair(prepared.network, x.shape, x.itemsize)
+    return plan.threads * entry * plan.tile**2
 
 
 def concrete_diagonal(network: Layer, x: np.ndarray, *, ntk: bool) -> Grams:
     """`concrete` for every input with itself, shape (n,)."""
     with precision(x.dtype):
         network, x, _ = _raw(network, x, None)
+        if x.ndim > 2:
+            network = adapted_to_images(network, x, ntk)
+            return _finite(images.diagonals(network, x, ntk), Images.of(x).var)
         var = Points.of(x).var
         network = adapted(network, var, x.shape[1], ntk)
         return checked_diagonal(network, var, x.shape[1], ntk)
@@ -172,6 +239,15 @@ def adapted(network: Layer, var: np.ndarray, width: int, ntk: bool) -> Layer:
     with precision(np.float64):
         state = KernelState.diagonal(jnp.asarray(_representative(var)), width, ntk)
         return network.adapt(state, float(np.finfo(var.dtype).eps))
+
+
+def adapted_to_images(network: Layer, x: np.ndarray, ntk: bool) -> Layer:
+    """The network with the orders of its expansions chosen for some of these images, of small and large contrast."""
+    if not network.adaptable:
+        return network
+    with precision(np.float64):
+        state = own_image_state(network, jnp.asarray(representative(x), np.float64), ntk)
+        return network.adapt(state, float(np.finfo(x.dtype).eps))
 
 
 def _representative(var: np.ndarray) -> np.ndarray:
@@ -191,7 +267,12 @@ def checked_diagonal(network: Layer, var: np.ndarray, width: int, ntk: bool) -> 
     """Both kernels of every input with itself; they bound all other entries, so overflow shows here."""
     padded = np.pad(var, (0, _bucket(len(var)) - len(var)))
     result = _diagonal(network, padded, width=width, ntk=ntk)
-    grams = Grams(*(None if gram is None else np.array(gram[: len(var)]) for gram in result))
+    return _finite([None if gram is None else np.array(gram[: len(var)]) for gram in result], var)
+
+
+def _finite(diagonals: Sequence[np.ndarray | None], var: np.ndarray) -> Grams:
+    """Both kernels of every input with itself, if they are numbers; `var` is the inputs' mean square."""
+    grams = Grams(*diagonals)
     for name, gram in zip(("nngp", "ntk"), grams, strict=True):
         if gram is not None and not np.isfinite(gram).all():
             worst = int(np.flatnonzero(~np.isfinite(gram))[0])
@@ -220,5 +301,10 @@ def _padded(pairs: PairStatistics, var1: np.ndarray, var2: np.ndarray) -> tuple:
 
 
 def _raw(network: Layer, x1, x2) -> tuple:
-    """The network with its layers on raw inputs already applied to the inputs."""
+    """The network with its layers on raw inputs already applied to the inputs.
+
+    Raises:
+        ValueError: when inputs of this shape do not fit the network.
+    """
+    check_output(network, x1.shape)
     return network, network.prepare(x1), None if x2 is None else network.prepare(x2)

@@ -19,11 +19,11 @@ class Sum(Kernel):
     right: Kernel
 
     def __call__(
-        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+        self, x1: Float[Array, "n1 *d"], x2: Float[Array, "n2 *d"] | None = None
     ) -> Float[Array, "n1 n2"]:
         return self.left(x1, x2) + self.right(x1, x2)
 
-    def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def diag(self, x: Float[Array, "n *d"]) -> Float[Array, " n"]:
         return self.left.diag(x) + self.right.diag(x)
 
 
@@ -36,11 +36,11 @@ class Product(Kernel):
     right: Kernel
 
     def __call__(
-        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+        self, x1: Float[Array, "n1 *d"], x2: Float[Array, "n2 *d"] | None = None
     ) -> Float[Array, "n1 n2"]:
         return self.left(x1, x2) * self.right(x1, x2)
 
-    def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def diag(self, x: Float[Array, "n *d"]) -> Float[Array, " n"]:
         return self.left.diag(x) * self.right.diag(x)
 
 
@@ -60,9 +60,9 @@ class Scaled(Kernel):
         object.__setattr__(self, "factor", as_leaf("A multiple of a kernel", "the factor", self.factor, 0.0))
 
     def __call__(
-        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+        self, x1: Float[Array, "n1 *d"], x2: Float[Array, "n2 *d"] | None = None
     ) -> Float[Array, "n1 n2"]:
         return self.factor * self.kernel(x1, x2)
 
-    def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def diag(self, x: Float[Array, "n *d"]) -> Float[Array, " n"]:
         return self.factor * self.kernel.diag(x)

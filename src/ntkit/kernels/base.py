@@ -21,12 +21,12 @@ class Kernel(Value, ABC):
 
     @abstractmethod
     def __call__(
-        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+        self, x1: Float[Array, "n1 *d"], x2: Float[Array, "n2 *d"] | None = None
     ) -> Float[Array, "n1 n2"]:
         """The Gram matrix `k(x1_i, x2_j)`; `x2=None` means `x1` against itself, symmetric, exact diagonal."""
 
     @abstractmethod
-    def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def diag(self, x: Float[Array, "n *d"]) -> Float[Array, " n"]:
         """`k(x_i, x_i)` without the matrix."""
 
     def __add__(self, other: "Kernel") -> "Sum":

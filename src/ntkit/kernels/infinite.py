@@ -13,7 +13,7 @@ from ntkit.engines.reference import Grams
 from ntkit.kernels.base import Kernel
 from ntkit.nn.activations.expansion import ExpansionBound, expansion_bounds
 from ntkit.nn.base import Layer
-from ntkit.numerics.dtypes import Array, as_point_pair, as_points, is_concrete, is_numpy
+from ntkit.numerics.dtypes import Array, as_input_pair, as_inputs, is_concrete, is_numpy
 from ntkit.numerics.trees import pytree
 
 
@@ -23,10 +23,11 @@ class NNGP(Kernel):
     """Neural network Gaussian process kernel `Sigma(x, x')`: the covariance of one output at initialisation.
 
     The limit of `E[f(x) f(x')]` over random networks as every hidden layer's width grows (Neal 1994;
-    Lee et al. 2018). Inputs are used as given; the first layer sees `x.x' / d`.
+    Lee et al. 2018). Inputs are used as given; the first layer sees `x.x' / d`. Images go in as
+    they are, shape (n, *S, c), channels last.
 
     Args:
-        network: a layer of `ntkit.nn`, usually a `Serial`.
+        network: a layer of `ntkit.nn`, usually a `Serial`; for images one that ends in vectors.
         engine: how Gram matrices of numbers are computed on a CPU: "fused" (by Numba), "reference" (by XLA), or
             "auto", which fuses large ones where the network allows it. `plan` tells which and why.
 
@@ -39,18 +40,18 @@ class NNGP(Kernel):
     engine: Engine = "auto"
 
     def __call__(
-        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+        self, x1: Float[Array, "n1 *d"], x2: Float[Array, "n2 *d"] | None = None
     ) -> Float[Array, "n1 n2"]:
         return nngp_and_ntk(self.network, x1, x2, ntk=False, engine=self.engine).nngp  # type: ignore[return-value]
 
-    def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def diag(self, x: Float[Array, "n *d"]) -> Float[Array, " n"]:
         return _diagonal("NNGP", self.network, x, ntk=False).nngp  # type: ignore[return-value]
 
-    def bounds(self, x: Float[Array, "n d"]) -> tuple[ExpansionBound, ...]:
+    def bounds(self, x: Float[Array, "n *d"]) -> tuple[ExpansionBound, ...]:
         """The certified truncation error of every expanded activation, for these inputs; none if all are closed."""
         return _bounds("NNGP", self.network, x, ntk=False)
 
-    def plan(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Execution:
+    def plan(self, x1: Float[Array, "n1 *d"], x2: Float[Array, "n2 *d"] | None = None) -> Execution:
         """Engine, tiles, threads, memory and estimated time of the Gram matrix, to be printed."""
         return _plan(self.network, x1, x2, ntk=False, engine=self.engine)
 
@@ -61,7 +62,7 @@ class NTK(Kernel):
     """Neural tangent kernel `Theta(x, x')` at infinite width (Jacot et al. 2018).
 
     The limit of `J(x) J(x')^T`, for one output, of a network whose every weight is trained. Inputs are
-    used as given; the first layer sees `x.x' / d`.
+    used as given; the first layer sees `x.x' / d`. Images go in as they are, shape (n, *S, c), channels last.
 
     Args:
         network: a layer of `ntkit.nn`, usually a `Serial`.
@@ -77,26 +78,26 @@ class NTK(Kernel):
     engine: Engine = "auto"
 
     def __call__(
-        self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+        self, x1: Float[Array, "n1 *d"], x2: Float[Array, "n2 *d"] | None = None
     ) -> Float[Array, "n1 n2"]:
         return nngp_and_ntk(self.network, x1, x2, engine=self.engine).ntk  # type: ignore[return-value]
 
-    def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def diag(self, x: Float[Array, "n *d"]) -> Float[Array, " n"]:
         return _diagonal("NTK", self.network, x, ntk=True).ntk  # type: ignore[return-value]
 
-    def bounds(self, x: Float[Array, "n d"]) -> tuple[ExpansionBound, ...]:
+    def bounds(self, x: Float[Array, "n *d"]) -> tuple[ExpansionBound, ...]:
         """The certified truncation error of every expanded activation, for these inputs; none if all are closed."""
         return _bounds("NTK", self.network, x, ntk=True)
 
-    def plan(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None) -> Execution:
+    def plan(self, x1: Float[Array, "n1 *d"], x2: Float[Array, "n2 *d"] | None = None) -> Execution:
         """Engine, tiles, threads, memory and estimated time of the Gram matrix, to be printed."""
         return _plan(self.network, x1, x2, ntk=True, engine=self.engine)
 
 
 def nngp_and_ntk(
     network: Layer,
-    x1: Float[Array, "n1 d"],
-    x2: Float[Array, "n2 d"] | None = None,
+    x1: Float[Array, "n1 *d"],
+    x2: Float[Array, "n2 *d"] | None = None,
     *,
     ntk: bool = True,
     engine: Engine = "auto",
@@ -105,15 +106,15 @@ def nngp_and_ntk(
 
     Args:
         network: a layer of `ntkit.nn`.
-        x1: inputs, shape (n1, d), float32 or float64.
-        x2: other inputs of the same dtype, shape (n2, d); None for x1 against itself.
+        x1: inputs, shape (n1, d), or images, shape (n1, *S, c); float32 or float64.
+        x2: other inputs of the same dtype and shape but for their number; None for x1 against itself.
         ntk: whether the tangent kernel is wanted too.
         engine: as for `NNGP`; values traced by JAX and arrays on other devices always go through the reference engine.
 
     Returns:
         `Grams(nngp, ntk)`, each of shape (n1, n2) and the inputs' dtype.
     """
-    x1, x2 = as_point_pair("A kernel", x1, x2)
+    x1, x2 = as_input_pair("A kernel", x1, x2)
     if is_numpy(x1, x2) and is_concrete(network):
         return choice.concrete(
             network, np.asarray(x1), None if x2 is None else np.asarray(x2), ntk=ntk, engine=engine
@@ -127,7 +128,7 @@ def nngp_and_ntk(
 
 
 def _diagonal(who: str, network: Layer, x: Array, *, ntk: bool) -> Grams:
-    x = as_points(who, x)
+    x = as_inputs(who, x)
     if is_numpy(x) and is_concrete(network):
         return reference.concrete_diagonal(network, np.asarray(x), ntk=ntk)
     if _on_cpu(network, x):
@@ -145,7 +146,7 @@ def _on_cpu(*trees) -> bool:
 
 
 def _plan(network: Layer, x1: Array, x2: Array | None, *, ntk: bool, engine: Engine) -> Execution:
-    x1, x2 = as_point_pair("A kernel", x1, x2)
+    x1, x2 = as_input_pair("A kernel", x1, x2)
     if not is_concrete((network, x1, x2)):
         raise ValueError(
             "plan needs concrete inputs, got values traced by JAX. Call it outside jit and grad."
@@ -155,4 +156,4 @@ def _plan(network: Layer, x1: Array, x2: Array | None, *, ntk: bool, engine: Eng
 
 
 def _bounds(who: str, network: Layer, x: Array, *, ntk: bool) -> tuple[ExpansionBound, ...]:
-    return expansion_bounds(network, np.asarray(as_points(who, x)), ntk)
+    return expansion_bounds(network, np.asarray(as_inputs(who, x)), ntk)

@@ -8,7 +8,7 @@ from ntkit.numerics.dtypes import Array
 
 
 def evaluate(
-    kernels: tuple[Kernel, ...], x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
+    kernels: tuple[Kernel, ...], x1: Float[Array, "n1 *d"], x2: Float[Array, "n2 *d"] | None = None
 ) -> tuple[Float[Array, "n1 n2"], ...]:
     """The Gram matrices of several kernels, in their order; NNGP and NTK of one network share one pass."""
     networks = [kernel.network for kernel in kernels if isinstance(kernel, NTK)]

@@ -9,31 +9,53 @@ from ntkit.nn.activations.rectified_monomial import RectifiedMonomial
 from ntkit.nn.activations.smooth import Elementwise, Mish, Sigmoid, Silu, Softplus, Tanh
 from ntkit.nn.activations.step import Sign, Step
 from ntkit.nn.activations.trigonometric import Cos, Rbf, Sin
+from ntkit.nn.convolution import Conv
 from ntkit.nn.dense import Dense
+from ntkit.nn.dropout import Dropout
+from ntkit.nn.flatten import Flatten
+from ntkit.nn.layer_norm import LayerNorm
+from ntkit.nn.other_convolutions import ConvLocal, ConvTranspose
+from ntkit.nn.parallel import Parallel, Repeat, Residual
+from ntkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
 from ntkit.nn.scale import Scale
+from ntkit.nn.selection import ImageResize, Index
 from ntkit.nn.serial import Serial
 
 __all__ = [
     "Abs",
+    "AvgPool",
+    "Conv",
+    "ConvLocal",
+    "ConvTranspose",
     "Cos",
     "Dense",
+    "Dropout",
     "Elementwise",
     "Elu",
     "Erf",
     "Exp",
+    "Flatten",
     "Gaussian",
     "Gelu",
+    "GlobalAvgPool",
+    "GlobalSumPool",
     "HardTanh",
     "Hermite",
     "Identity",
+    "ImageResize",
+    "Index",
+    "LayerNorm",
     "LeakyRelu",
     "Mish",
     "Monomial",
+    "Parallel",
     "PiecewiseLinear",
     "Polynomial",
     "Rbf",
     "RectifiedMonomial",
     "Relu",
+    "Repeat",
+    "Residual",
     "Scale",
     "Selu",
     "Serial",
@@ -43,5 +65,6 @@ __all__ = [
     "Sin",
     "Softplus",
     "Step",
+    "SumPool",
     "Tanh",
 ]

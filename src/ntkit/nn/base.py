@@ -1,11 +1,13 @@
 """A network is an immutable value read two ways: as a finite function, and as its infinite-width limit."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import jax
 from jaxtyping import Float
 
+from ntkit.nn.law import Law
 from ntkit.nn.state import KernelState
 from ntkit.numerics.trees import Value
 
@@ -18,16 +20,53 @@ class Layer(Value, ABC):
         """Draw the parameters of a finite layer, for inputs of `input_shape` (its last axis counts)."""
 
     @abstractmethod
-    def apply(self, params: Any, x: Float[jax.Array, "*n c"]) -> Float[jax.Array, "*n k"]:
-        """The finite layer's output at `x`, units on the last axis."""
+    def apply(self, params: Any, x: Float[jax.Array, "*s c"]) -> Float[jax.Array, "*t k"]:
+        """The finite layer's output at `x`, shape (n, *S, c): units on the last axis, pixels, if any, before."""
 
     @abstractmethod
     def propagate(self, state: KernelState) -> KernelState:
-        """Both kernels after the layer, from both kernels before it."""
+        """Both kernels after the layer, from both kernels before it; `through` also follows `own1` and `own2`."""
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of `apply`'s result for inputs of `input_shape`."""
+        """The shape of `apply`'s result for inputs of `input_shape`.
+
+        Raises:
+            ValueError: for a shape that does not fit.
+        """
         return input_shape
+
+    def law(self, before: Law) -> Law:
+        """The distribution of the values after the layer.
+
+        Raises:
+            ValueError: where the layer has no infinite-width limit on values of the law `before`.
+        """
+        return before
+
+    @property
+    def mixes_pixels(self) -> bool:
+        """Whether covariances between different pixels matter to the kernels after the layer."""
+        return False
+
+    @property
+    def needs_variances(self) -> bool:
+        """Whether the layer asks for more of a pair than covariances."""
+        return False
+
+    @property
+    def needs_own(self) -> bool:
+        """Whether the layer asks for covariances between different pixels of one image."""
+        return False
+
+    @property
+    def composite(self) -> bool:
+        """Whether the layer consists of layers, and follows `own1` and `own2` through them by itself."""
+        return False
+
+    @property
+    def random(self) -> bool:
+        """Whether the finite network is random beyond its weights, so that an input meets itself in another draw."""
+        return False
 
     def prepare(self, x: Any) -> Any:
         """What the layer does to raw inputs before any covariance exists; most layers do nothing."""
@@ -55,5 +94,20 @@ class Layer(Value, ABC):
 
 @jax.jit
 def propagate_compiled(layer: Layer, state: KernelState) -> KernelState:
-    """`layer.propagate(state)` as one compiled program."""
-    return layer.propagate(state)
+    """`through(layer, state)` as one compiled program."""
+    return through(layer, state)
+
+
+def through(layer: Layer, state: KernelState) -> KernelState:
+    """The state after a layer, and with it the images' own, which tell variances that pooling hides."""
+    if layer.composite or state.own1 is None:
+        return layer.propagate(state)
+    own1, own2 = layer.propagate(state.own1), layer.propagate(state.own2)
+    after = layer.propagate(state)
+    if after.var1 is None:
+        (var1, _), (var2, _) = own1.variances, own2.variances
+        after = after.with_variances(var1[:, None], var2[None])
+    if after.spatial == 0:
+        # From here on variances go by themselves.
+        return replace(after, own1=None, own2=None)
+    return replace(after, own1=own1, own2=own2)

@@ -1,6 +1,6 @@
 """The fully connected layer, finite and infinite, in both parametrisations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ntkit.nn.base import Layer
+from ntkit.nn.law import Law
 from ntkit.nn.state import KernelState
 from ntkit.numerics.safe import safe_divide, safe_sqrt
 from ntkit.numerics.trees import as_leaf, pytree
@@ -60,7 +61,7 @@ class Dense(Layer):
             weight, bias = self.w_std * weight / fan_in**0.5, self.b_std * bias
         return {"weight": weight, "bias": bias}
 
-    def apply(self, params: Any, x: Float[jax.Array, "*n c"]) -> Float[jax.Array, "*n k"]:
+    def apply(self, params: Any, x: Float[jax.Array, "*s c"]) -> Float[jax.Array, "*s k"]:
         product = jnp.matmul(x, params["weight"], precision="highest")
         bias: jax.Array = params["bias"].reshape((1,) * (x.ndim - 1) + params["bias"].shape)
         if self.parametrization == "standard":
@@ -75,37 +76,44 @@ class Dense(Layer):
     def homogeneity(self) -> float | None:
         return 1.0 if float(self.b_std) == 0.0 else None
 
+    def law(self, before: Law) -> Law:
+        return Law.weighted("Dense")
+
     def propagate(self, state: KernelState) -> KernelState:
         w, b = (jnp.asarray(std, state.nngp.dtype) for std in (self.w_std, self.b_std))
         w2, b2 = w * w, b * b
         nngp = w2 * state.nngp + b2
-        var1, var2 = w2 * state.var1 + b2, w2 * state.var2 + b2
         ntk = None
         if state.ntk is not None:
             own = nngp
             if self.parametrization == "standard":
                 own = state.width * state.nngp + jnp.where(b2 > 0, 1.0, 0.0).astype(state.nngp.dtype)
             ntk = own + w2 * state.ntk
+        if state.var1 is None:
+            return replace(state, nngp=nngp, ntk=ntk, width=self.width)
+        var1, var2 = w2 * state.var1 + b2, w2 * state.var2 + b2
         # With the bias as one more input, each point is a unit vector (lean e, lift) for a unit vector e: half the
         # squared distance of two of them is 1 - rho', with no difference of nearly equal numbers and no quotient.
         root1, root2 = safe_sqrt(var1), safe_sqrt(var2)
-        lean1, lift1 = _unit(w, b, state.var1, root1)
-        lean2, lift2 = _unit(w, b, state.var2, root2)
+        lean1, lift1 = unit(w, b, safe_sqrt(state.var1), root1)
+        lean2, lift2 = unit(w, b, safe_sqrt(state.var2), root2)
         leans, apart = lean1 * lean2, jnp.square(lean1 - lean2)
         defect = leans * state.defect + 0.5 * (apart + jnp.square(lift1 - lift2))
         surplus = leans * state.surplus + 0.5 * (apart + jnp.square(lift1 + lift2))
         alive = (var1 > 0) & (var2 > 0)
-        defect, surplus = (jnp.where(alive, _snapped(distance), 1.0) for distance in (defect, surplus))
-        return KernelState(nngp, ntk, var1, var2, defect, surplus, self.width, state.same)
+        defect, surplus = (jnp.where(alive, snapped(distance), 1.0) for distance in (defect, surplus))
+        return replace(
+            state, nngp=nngp, ntk=ntk, var1=var1, var2=var2, defect=defect, surplus=surplus, width=self.width
+        )
 
 
-def _unit(w: jax.Array, b: jax.Array, var: jax.Array, root: jax.Array) -> tuple[jax.Array, jax.Array]:
+def unit(w: jax.Array, b: jax.Array, before: jax.Array, root: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The shares of weights and bias in the standard deviation `root` after the layer; zeros where that is 0."""
     inverse = safe_divide(jnp.ones_like(root), root, 0.0)
-    return w * safe_sqrt(var) * inverse, b * inverse
+    return w * before * inverse, b * inverse
 
 
-def _snapped(distance: jax.Array) -> jax.Array:
+def snapped(distance: jax.Array) -> jax.Array:
     """At most 2, and 0 where it is within the rounding of a unit vector: equal points stay so exactly."""
     rounding = (8.0 * float(jnp.finfo(distance.dtype).eps)) ** 2
     return jnp.where(distance > rounding, jnp.minimum(distance, 2.0), 0.0)

@@ -1,5 +1,7 @@
 """Layers one after the other."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -7,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ntkit.nn.base import Layer, propagate_compiled
+from ntkit.nn.base import Layer, propagate_compiled, through
+from ntkit.nn.law import Law
 from ntkit.nn.scale import Scale
 from ntkit.nn.state import KernelState
 
@@ -25,7 +28,8 @@ class Serial(Layer):
         layers: the layers in order; nested `Serial`s are flattened into one.
 
     Raises:
-        ValueError: when it is empty, when something is not a layer, or when `Scale` is not in front.
+        ValueError: when it is empty, when something is not a layer, when `Scale` is not in front, or when a layer has
+            no infinite-width limit after those before it; the text names its position.
     """
 
     layers: tuple[Layer, ...]
@@ -45,6 +49,7 @@ class Serial(Layer):
                     f"Scale needs to stand first, on the inputs, got position {position}. Move it."
                 )
         object.__setattr__(self, "layers", tuple(flat))
+        self.law(Law.inputs())
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"Serial is immutable; build a new one instead of setting {name}.")
@@ -54,20 +59,58 @@ class Serial(Layer):
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Any, ...]:
         params = []
-        for layer, layer_key in zip(self.layers, jax.random.split(key, len(self.layers)), strict=True):
-            params.append(layer.init(layer_key, input_shape))
-            input_shape = layer.output_shape(input_shape)
+        shapes = self._shapes(input_shape)
+        keys = jax.random.split(key, len(self.layers))
+        for layer, layer_key, shape in zip(self.layers, keys, shapes, strict=False):
+            params.append(layer.init(layer_key, shape))
         return tuple(params)
 
-    def apply(self, params: Any, x: Float[jax.Array, "*n c"]) -> Float[jax.Array, "*n k"]:
+    def apply(self, params: Any, x: Float[jax.Array, "*s c"]) -> Float[jax.Array, "*t k"]:
         for layer, layer_params in zip(self.layers, params, strict=True):
             x = layer.apply(layer_params, x)
         return x
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self._shapes(input_shape)[-1]
+
+    def _shapes(self, input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The shapes before each layer and after the last; a shape that does not fit is told with its position."""
+        shapes = [tuple(input_shape)]
+        for position, layer in enumerate(self.layers):
+            with _at(position):
+                shapes.append(layer.output_shape(shapes[-1]))
+        return shapes
+
+    def law(self, before: Law) -> Law:
+        for position, layer in enumerate(self.layers):
+            with _at(position):
+                before = layer.law(before)
+        return before
+
+    @property
+    def composite(self) -> bool:
+        return True
+
+    @property
+    def mixes_pixels(self) -> bool:
+        return any(layer.mixes_pixels for layer in self.layers)
+
+    @property
+    def needs_variances(self) -> bool:
+        return any(layer.needs_variances for layer in self.layers)
+
+    @property
+    def needs_own(self) -> bool:
+        mixed = False
         for layer in self.layers:
-            input_shape = layer.output_shape(input_shape)
-        return input_shape
+            if layer.needs_own or (mixed and layer.needs_variances):
+                return True
+            mixed = mixed or layer.mixes_pixels
+        return False
+
+    @property
+    def random(self) -> bool:
+        return any(layer.random for layer in self.layers)
 
     def prepare(self, x: Any) -> Any:
         for layer in self.layers:
@@ -112,8 +155,17 @@ class Serial(Layer):
 
 def _propagate_through(layers: tuple[Layer, ...], state: KernelState) -> KernelState:
     for layer in layers:
-        state = layer.propagate(state)
+        state = through(layer, state)
     return state
+
+
+@contextmanager
+def _at(position: int) -> Iterator[None]:
+    """Say where in a `Serial` a layer was refused."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"At position {position} of Serial: {error}") from None
 
 
 def _repetition(layers: tuple[Layer, ...]) -> tuple[int, int]:
@@ -137,7 +189,15 @@ def _repetition(layers: tuple[Layer, ...]) -> tuple[int, int]:
 
 
 def _propagate_repeated(blocks: list[tuple[Layer, ...]], state: KernelState) -> KernelState:
-    """Blocks of one structure as a loop, whose compilation does not grow with their number."""
+    """Blocks of one structure as a loop, whose compilation does not grow with their number.
+
+    Where they change the shape of the state, as convolutions without padding do, there can be no loop.
+    """
+    after = jax.eval_shape(_propagate_through, blocks[0], state)
+    if _form(after) != _form(state):
+        for block in blocks:
+            state = _propagate_through(block, state)
+        return state
     stacked = jax.tree_util.tree_map(
         lambda *leaves: jnp.stack([jnp.asarray(leaf, state.nngp.dtype) for leaf in leaves]), *blocks
     )
@@ -146,6 +206,11 @@ def _propagate_repeated(blocks: list[tuple[Layer, ...]], state: KernelState) -> 
         return _propagate_through(block, carry), None
 
     return jax.lax.scan(step, state, stacked)[0]
+
+
+def _form(state: KernelState) -> tuple:
+    leaves, tree = jax.tree_util.tree_flatten(state)
+    return tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 def _flatten(serial: Serial) -> tuple[tuple[Layer, ...], None]:

@@ -1,7 +1,13 @@
-"""What flows from layer to layer in the infinite-width limit: both kernels of a block of pairs of inputs."""
+"""What flows from layer to layer in the infinite-width limit: both kernels of a block of pairs of inputs.
 
-from dataclasses import dataclass
-from typing import Any
+Images keep their pixels: a block is laid out over pairs of images and, for each, over "pixels" (the same pixel of both)
+or over "pairs" (every pixel of the one with every pixel of the other). Everything broadcasts against `nngp`, so that
+what acts on each pair alone, such as an activation, never asks which.
+"""
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,22 +15,32 @@ import jax.numpy as jnp
 from ntkit.numerics.gaussian_pair import GaussianPair
 from ntkit.numerics.trees import pytree
 
+Layout = Literal["pixels", "pairs"]
 
-@pytree("width", "same")
+
+@pytree("width", "same", "spatial", "layout")
 @dataclass(frozen=True)
 class KernelState:
     """Covariances of one layer's values between two sets of inputs.
 
+    With spatial axes S (none for vectors), a block over "pixels" has the shape (n1, n2, *S), one over "pairs"
+    (n1, n2, *S, *S). Of a block of inputs with themselves, `same`, there is one axis (n,) in place of (n1, n2).
+
     Attributes:
         nngp: covariance `Sigma(x, x')` of one unit; shape (n1, n2), or (n,) for a diagonal.
         ntk: tangent kernel `Theta(x, x')`, the same shape; None when it is not asked for.
-        var1: `Sigma(x, x)`, shape (n1, 1), or (n,) for a diagonal.
-        var2: `Sigma(x', x')`, shape (1, n2), or (n,) for a diagonal.
-        defect: `1 - rho` with `rho = Sigma(x, x') / sqrt(Sigma(x, x) Sigma(x', x'))`, the shape of `nngp`.
-        surplus: `1 + rho`, the shape of `nngp`.
+        var1: `Sigma(x, x)`, shape (n1, 1), (n1, 1, *S) or (n1, 1, *S, *1s); None where covariances between the
+            pixels of one image, which would be needed, are not followed.
+        var2: `Sigma(x', x')`, shape (1, n2), (1, n2, *S) or (1, n2, *1s, *S), or None.
+        defect: `1 - rho` with `rho = Sigma(x, x') / sqrt(Sigma(x, x) Sigma(x', x'))`, the shape of `nngp`, or None.
+        surplus: `1 + rho`, the shape of `nngp`, or None.
         width: units of the layer (features of the input), a whole number unless it is traced; only the standard
-            parametrisation needs it.
-        same: whether every input is paired with itself, so that the variances tell all.
+            parametrisation and concatenation need it.
+        same: whether every input is paired with itself.
+        spatial: the number of spatial axes, 0 for vectors.
+        layout: of the spatial axes.
+        own1: the first images with themselves, over pairs of pixels; None unless a later layer needs them.
+        own2: the same of the second images.
     """
 
     nngp: Any
@@ -35,15 +51,128 @@ class KernelState:
     surplus: Any
     width: Any
     same: bool = False
+    spatial: int = 0
+    layout: Layout = "pixels"
+    own1: Any = None
+    own2: Any = None
 
     @property
     def pair(self) -> GaussianPair:
-        """The two Gaussian variables whose expectation an activation takes."""
+        """The two Gaussian variables whose expectation an activation takes.
+
+        Raises:
+            ValueError: where variances are not followed.
+        """
+        if self.var1 is None:
+            raise ValueError(
+                "A layer after pooling needs variances, got a state without `own1` and `own2`. Evaluate the whole "
+                "network by NNGP(network) or NTK(network), which follow them."
+            )
         return GaussianPair(self.nngp, self.var1, self.var2, self.defect, self.surplus)
+
+    @property
+    def alike(self) -> bool:
+        """Whether the two values of every entry are one and the same, so that the variances tell all."""
+        return self.same and self.layout == "pixels"
+
+    @property
+    def batch(self) -> int:
+        """The number of axes before the spatial ones."""
+        return 1 if self.same else 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the spatial axes."""
+        return self.nngp.shape[self.batch : self.batch + self.spatial]
+
+    @property
+    def axes(self) -> tuple[tuple[int, ...], ...]:
+        """For each spatial axis where it stands in `nngp`: once over pixels, twice over pairs."""
+        sides = 2 if self.layout == "pairs" else 1
+        return tuple(
+            tuple(self.batch + side * self.spatial + axis for side in range(sides))
+            for axis in range(self.spatial)
+        )
+
+    @property
+    def variances(self) -> tuple[jax.Array, jax.Array]:
+        """`var1` and `var2` with each spatial axis once, shapes (n1, 1, *S) and (1, n2, *S)."""
+        if self.layout == "pixels":
+            return self.var1, self.var2
+        first, end = self.batch, self.batch + self.spatial
+        return (
+            self.var1.reshape(self.var1.shape[:end]),
+            self.var2.reshape(self.var2.shape[:first] + self.var2.shape[end:]),
+        )
+
+    def along1(self, values: jax.Array) -> jax.Array:
+        """Values of each pixel of the first images, shape (..., *S), broadcastable to `nngp`."""
+        return values.reshape(values.shape + self._ones)
+
+    def along2(self, values: jax.Array) -> jax.Array:
+        """Values of each pixel of the second images, shape (..., *S), broadcastable to `nngp`."""
+        split = values.ndim - self.spatial
+        return values.reshape(values.shape[:split] + self._ones + values.shape[split:])
+
+    @property
+    def same_pixel(self) -> jax.Array:
+        """Over pairs: which entries are of one pixel of both images; broadcastable to `nngp`."""
+        pixels = prod(self.shape)
+        return jnp.eye(pixels, dtype=bool).reshape((1,) * self.batch + self.shape * 2)
+
+    @property
+    def at_pixels(self) -> "KernelState":
+        """The state over equal pixels alone."""
+        if self.layout == "pixels":
+            return self
+        parts = (self.nngp, self.ntk, self.defect, self.surplus)
+        nngp, ntk, defect, surplus = (
+            None if part is None else pixel_diagonal(part, self.axes) for part in parts
+        )
+        var1, var2 = (None, None) if self.var1 is None else self.variances
+        return replace(
+            self, nngp=nngp, ntk=ntk, defect=defect, surplus=surplus, var1=var1, var2=var2, layout="pixels"
+        )
+
+    @property
+    def uncorrelated_pixels(self) -> "KernelState":
+        """Over pairs: a state over equal pixels whose different pixels are uncorrelated."""
+        after = replace(self, layout="pairs")
+        itself = self.same_pixel
+
+        def spread(part: Any, elsewhere: float) -> Any:
+            return None if part is None else jnp.where(itself, part.reshape(part.shape + (1,) * self.spatial), elsewhere)
+
+        return replace(
+            after,
+            nngp=spread(self.nngp, 0.0),
+            ntk=spread(self.ntk, 0.0),
+            defect=spread(self.defect, 1.0),
+            surplus=spread(self.surplus, 1.0),
+            var1=None if self.var1 is None else after.along1(self.var1),
+            var2=None if self.var2 is None else after.along2(self.var2),
+        )
+
+    @property
+    def _ones(self) -> tuple[int, ...]:
+        return (1,) * self.spatial if self.layout == "pairs" else ()
+
+    def with_variances(self, var1: jax.Array, var2: jax.Array) -> "KernelState":
+        """The state with these variances, shapes (n1, 1, *S) and (1, n2, *S), and the correlation they imply.
+
+        By subtraction, accurate relative to 1: what is within rounding of coincidence or opposition counts as such.
+        """
+        var1, var2 = self.along1(var1), self.along2(var2)
+        pair = GaussianPair.of(self.nngp, var1, var2)
+        noise = 64.0 * float(jnp.finfo(self.nngp.dtype).eps)
+        defect, surplus = (
+            jnp.where(distance < noise, 0.0, distance) for distance in (pair.defect, pair.surplus)
+        )
+        return replace(self, var1=var1, var2=var2, defect=defect, surplus=surplus)
 
     @classmethod
     def diagonal(cls, var: jax.Array, width: int, ntk: bool = True) -> "KernelState":
-        """The state of inputs paired with themselves, shape (n,), before the first layer."""
+        """The state of vectors, or of pixels, paired with themselves before the first layer; shape (n, *S)."""
         pair = GaussianPair.same(var)
         return cls(
             pair.cov,
@@ -54,4 +183,17 @@ class KernelState:
             pair.surplus,
             width,
             same=True,
+            spatial=var.ndim - 1,
         )
+
+
+def pixel_diagonal(array: jax.Array, axes: tuple[tuple[int, ...], ...]) -> jax.Array:
+    """The entries of an array over pairs of pixels where both are the same pixel, one axis for each of `axes`."""
+    spatial = len(axes)
+    first = axes[0][0]
+    sizes = array.shape[first : first + spatial]
+    if not spatial or len(axes[0]) == 1:
+        return array
+    pixels = prod(sizes)
+    flat = array.reshape(*array.shape[:first], pixels, pixels)
+    return jnp.diagonal(flat, axis1=-2, axis2=-1).reshape(*array.shape[:first], *sizes)

@@ -54,14 +54,37 @@ def as_points(who: str, x: Any, name: str = "x") -> Array:
     Raises:
         ValueError: naming `who`, the argument and the remedy.
     """
-    if not isinstance(x, jax.Array | np.ndarray):
-        raise ValueError(
-            f"{who} needs {name} as an array, got {type(x).__name__}. Use numpy.asarray({name})."
-        )
+    _check_array(who, x, name)
     if x.ndim != 2:
         raise ValueError(
             f"{who} needs {name} of shape (points, features), got shape {x.shape}. Use {name}.reshape(len({name}), -1)."
         )
+    return _as_floats(who, x, name)
+
+
+def as_inputs(who: str, x: Any, name: str = "x") -> Array:
+    """`as_points` for the inputs of a network: vectors, shape (n, d), or images, shape (n, *S, c), S of 1 to 3 axes.
+
+    Raises:
+        ValueError: naming `who`, the argument and the remedy.
+    """
+    _check_array(who, x, name)
+    if not 2 <= x.ndim <= 5:
+        raise ValueError(
+            f"{who} needs {name} of shape (points, features), or (images, *pixels, channels) with one to three axes of "
+            f"pixels, got shape {x.shape}. Use {name}.reshape(len({name}), -1) for vectors."
+        )
+    return _as_floats(who, x, name)
+
+
+def _check_array(who: str, x: Any, name: str) -> None:
+    if not isinstance(x, jax.Array | np.ndarray):
+        raise ValueError(
+            f"{who} needs {name} as an array, got {type(x).__name__}. Use numpy.asarray({name})."
+        )
+
+
+def _as_floats(who: str, x: Array, name: str) -> Array:
     if 0 in x.shape:
         raise ValueError(f"{who} needs {name} with at least one point and one feature, got shape {x.shape}.")
     if isinstance(x, np.ndarray) and x.dtype.kind in "iub":
@@ -88,12 +111,23 @@ def check_finite(who: str, x: Array, name: str) -> None:
 
 
 def as_point_pair(who: str, x1: Any, x2: Any) -> tuple[Array, Array | None]:
-    """Check two sets of inputs against each other: same features, same dtype, same array library."""
-    x1 = as_points(who, x1, "x1")
+    """Check two sets of points against each other: same features, same dtype, same array library."""
+    return _as_pair(who, as_points(who, x1, "x1"), None if x2 is None else as_points(who, x2, "x2"))
+
+
+def as_input_pair(who: str, x1: Any, x2: Any) -> tuple[Array, Array | None]:
+    """`as_point_pair` for the inputs of a network, vectors or images."""
+    return _as_pair(who, as_inputs(who, x1, "x1"), None if x2 is None else as_inputs(who, x2, "x2"))
+
+
+def _as_pair(who: str, x1: Array, x2: Array | None) -> tuple[Array, Array | None]:
     if x2 is None:
         return x1, None
-    x2 = as_points(who, x2, "x2")
-    if x1.shape[1] != x2.shape[1]:
+    if x1.ndim > 2 and x1.shape[1:] != x2.shape[1:]:
+        raise ValueError(
+            f"{who} needs x1 and x2 of images of one size, got {x1.shape[1:]} and {x2.shape[1:]}."
+        )
+    if x1.shape[1:] != x2.shape[1:]:
         raise ValueError(
             f"{who} needs x1 and x2 with equally many features, got {x1.shape[1]} and {x2.shape[1]}."
         )

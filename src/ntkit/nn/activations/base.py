@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ntkit.nn.base import Layer
+from ntkit.nn.law import Law
 from ntkit.nn.state import KernelState
 from ntkit.numerics.gaussian_pair import GaussianPair
 
@@ -59,8 +60,15 @@ class Activation(Layer):
     def apply(self, params: Any, x: Float[jax.Array, "*n c"]) -> Float[jax.Array, "*n c"]:
         return self(x)
 
+    def law(self, before: Law) -> Law:
+        return before.bent(type(self).__name__)
+
+    @property
+    def needs_variances(self) -> bool:
+        return True
+
     def propagate(self, state: KernelState) -> KernelState:
-        if state.same:
+        if state.alike:
             nngp = self.second_moment(state.var1)
             ntk = None if state.ntk is None else state.ntk * self.derivative_moment(state.var1)
             return replace(state, nngp=nngp, ntk=ntk, var1=nngp, var2=nngp)
@@ -69,4 +77,4 @@ class Activation(Layer):
         nngp = self.dual(pair)
         ntk = None if state.ntk is None else state.ntk * self.dual_derivative(pair)
         defect, surplus = self.dual_shape(pair, nngp, var1, var2)
-        return KernelState(nngp, ntk, var1, var2, defect, surplus, state.width)
+        return replace(state, nngp=nngp, ntk=ntk, var1=var1, var2=var2, defect=defect, surplus=surplus)

@@ -14,6 +14,7 @@ import numpy as np
 from ntkit.errors import AccuracyWarning
 from ntkit.nn.activations.base import Activation
 from ntkit.nn.base import Layer, propagate_compiled
+from ntkit.nn.images import own_image_state, representative
 from ntkit.nn.serial import Serial
 from ntkit.nn.state import KernelState
 from ntkit.numerics import hermite
@@ -162,8 +163,11 @@ def expansion_bounds(network: Layer, x: np.ndarray, ntk: bool) -> tuple[Expansio
     """
     reached = []
     with precision(np.float64):
-        var = jnp.asarray(np.unique(np.mean(np.square(np.asarray(network.prepare(x), np.float64)), axis=1)))
-        state = KernelState.diagonal(var, x.shape[1], ntk)
+        x = np.asarray(network.prepare(x), np.float64)
+        if x.ndim > 2:
+            state = own_image_state(network, jnp.asarray(representative(x)), ntk)
+        else:
+            state = KernelState.diagonal(jnp.asarray(np.unique(np.mean(x * x, axis=1))), x.shape[1], ntk)
         for layer in network.layers if isinstance(network, Serial) else (network,):
             if isinstance(layer, Expansion):
                 layer = layer.adapt(state, 0.0)

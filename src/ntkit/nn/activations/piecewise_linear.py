@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from ntkit.nn.activations.base import Activation
+from ntkit.nn.law import Law
+from ntkit.nn.state import KernelState
 from ntkit.numerics.gaussian_pair import GaussianPair
 from ntkit.numerics.safe import arc_excess
 from ntkit.numerics.trees import as_leaf, pytree
@@ -137,6 +139,16 @@ class Identity(Activation):
     @property
     def homogeneity(self) -> float:
         return 1.0
+
+    def law(self, before: Law) -> Law:
+        return before
+
+    @property
+    def needs_variances(self) -> bool:
+        return False
+
+    def propagate(self, state: KernelState) -> KernelState:
+        return state
 
     def dual(self, pair: GaussianPair) -> jax.Array:
         return pair.cov

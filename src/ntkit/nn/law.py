@@ -1,0 +1,48 @@
+"""What is known of the values after a layer at infinite width: whether they are Gaussian, and centred.
+
+An activation's dual is an expectation over Gaussian values; the kernel of a sum is the sum of kernels where the summands
+are uncorrelated. Networks are checked by following this through their layers when they are put together.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Law:
+    """The distribution of one layer's values.
+
+    Attributes:
+        kind: "inputs" before any layer, "gaussian" after weights, "other" after what bends.
+        source: the name of the layer that made it so.
+        centred: whether every value has mean 0.
+        fresh: whether weights came since the beginning, so that the values are uncorrelated with what else begins there.
+    """
+
+    kind: Literal["inputs", "gaussian", "other"]
+    source: str
+    centred: bool
+    fresh: bool
+
+    @classmethod
+    def inputs(cls) -> "Law":
+        """That of raw inputs."""
+        return cls("inputs", "the inputs", centred=False, fresh=False)
+
+    @classmethod
+    def weighted(cls, source: str) -> "Law":
+        """That after a layer with weights of its own."""
+        return cls("gaussian", source, centred=True, fresh=True)
+
+    def bent(self, source: str) -> "Law":
+        """That after an activation.
+
+        Raises:
+            ValueError: where the values are not Gaussian.
+        """
+        if self.kind == "other":
+            raise ValueError(
+                f"{source} needs Gaussian values, got those after {self.source}, which have another distribution even "
+                "at infinite width. Put a Dense or Conv layer in between."
+            )
+        return replace(self, kind="other", source=source, centred=False)

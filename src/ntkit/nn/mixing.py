@@ -1,0 +1,87 @@
+"""Layers without weights that mix pixels: linear maps of an image, applied to both sides of every covariance."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from ntkit.nn.base import Layer
+from ntkit.nn.state import KernelState, pixel_diagonal
+
+
+class Mixing(Layer):
+    """A linear map `y_p = sum_q M_pq x_q` over pixels: `nngp'(p, p') = sum_qq' M_pq M_p'q' nngp(q, q')`, as `ntk'`.
+
+    Covariances between different pixels matter to it, and for variances afterwards those of one image with itself.
+    """
+
+    @abstractmethod
+    def _mix(self, array: jax.Array, axes: Sequence[int]) -> jax.Array:
+        """Apply M along neighbouring spatial axes of any array."""
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[()]:
+        self.output_shape(input_shape)
+        return ()
+
+    def apply(self, params: Any, x: jax.Array) -> jax.Array:
+        self.output_shape(x.shape)
+        return self._mix(x, range(1, x.ndim - 1))
+
+    @property
+    def homogeneity(self) -> float | None:
+        return 1.0
+
+    @property
+    def mixes_pixels(self) -> bool:
+        return True
+
+    def propagate(self, state: KernelState) -> KernelState:
+        require_pairs(type(self).__name__, state)
+        return mixed(state, lambda array, axes, _: self._mix(array, axes))
+
+
+def require_pairs(who: str, state: KernelState) -> None:
+    """Raise where covariances between different pixels are not at hand."""
+    if state.spatial == 0:
+        raise ValueError(f"{who} needs images, got vectors. Leave out Flatten and pooling before it.")
+    if state.layout != "pairs":
+        raise ValueError(
+            f"{who} needs covariances between different pixels, got those of equal pixels. Evaluate the whole network "
+            "by NNGP(network) or NTK(network), which follow them."
+        )
+
+
+def mixed(state: KernelState, mix: Any) -> KernelState:
+    """The state after `mix(array, axes, side)` of the pixels of either side of both kernels.
+
+    Variances are those of `nngp` itself in a block of images with themselves, and left open otherwise.
+    """
+    first, spatial = state.batch, state.spatial
+    sides = (range(first, first + spatial), range(first + spatial, first + 2 * spatial))
+
+    def both(array: jax.Array) -> jax.Array:
+        # The second side first: where pixels vanish, the others keep their place.
+        return mix(mix(array, sides[1], 1), sides[0], 0)
+
+    nngp = both(state.nngp)
+    ntk = None if state.ntk is None else both(state.ntk)
+    left = (nngp.ndim - first) // 2
+    after = replace(
+        state,
+        nngp=nngp,
+        ntk=ntk,
+        var1=None,
+        var2=None,
+        defect=None,
+        surplus=None,
+        spatial=left,
+        layout="pairs" if left else "pixels",
+        own1=None,
+        own2=None,
+    )
+    if not state.same:
+        return after
+    var = pixel_diagonal(nngp, after.axes) if left else nngp
+    return after.with_variances(var, var)

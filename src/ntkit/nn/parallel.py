@@ -1,0 +1,280 @@
+"""Branches that begin at the same values and are merged; residual connections; repetition."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+
+from ntkit.nn.activations.piecewise_linear import Identity
+from ntkit.nn.base import Layer, through
+from ntkit.nn.law import Law
+from ntkit.nn.merging import Merge, merged, merged_law, merged_outputs, merged_shape
+from ntkit.nn.scale import Scale
+from ntkit.nn.serial import Serial
+from ntkit.nn.state import KernelState
+from ntkit.numerics.trees import pytree
+
+
+class _Branches(Layer):
+    """What all layers that consist of branches share."""
+
+    @property
+    @abstractmethod
+    def branches(self) -> tuple[Layer, ...]:
+        """The branches, each with weights of its own."""
+
+    @property
+    @abstractmethod
+    def _merge(self) -> Merge: ...
+
+    @abstractmethod
+    def _with(self, branches: tuple[Layer, ...]) -> Layer:
+        """The same with other branches."""
+
+    def _check(self) -> None:
+        who = type(self).__name__
+        for position, branch in enumerate(self.branches):
+            if not isinstance(branch, Layer):
+                hint = " Did you mean to call the class, as in Relu()?" if isinstance(branch, type) else ""
+                raise ValueError(f"{who} needs layers, got {branch!r} as branch {position}.{hint}")
+            if any(isinstance(part, Scale) for part in getattr(branch, "layers", (branch,))):
+                raise ValueError(f"Scale needs to stand first, on the inputs, got branch {position} of {who}.")
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Any, ...]:
+        self.output_shape(input_shape)
+        keys = jax.random.split(key, len(self.branches))
+        return tuple(branch.init(k, input_shape) for branch, k in zip(self.branches, keys, strict=True))
+
+    def apply(self, params: Any, x: jax.Array) -> jax.Array:
+        outputs = [branch.apply(p, x) for branch, p in zip(self.branches, params, strict=True)]
+        return merged_outputs(outputs, self._merge)
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        shapes = [branch.output_shape(input_shape) for branch in self.branches]
+        return merged_shape(type(self).__name__, shapes, self._merge)
+
+    def law(self, before: Law) -> Law:
+        start = replace(before, fresh=False)
+        laws = [branch.law(start) for branch in self.branches]
+        return merged_law(type(self).__name__, laws, before, self._merge)
+
+    def propagate(self, state: KernelState) -> KernelState:
+        return merged([through(branch, state) for branch in self.branches], self._merge)
+
+    @property
+    def composite(self) -> bool:
+        return True
+
+    @property
+    def mixes_pixels(self) -> bool:
+        return any(branch.mixes_pixels for branch in self.branches)
+
+    @property
+    def needs_variances(self) -> bool:
+        return any(branch.needs_variances for branch in self.branches)
+
+    @property
+    def needs_own(self) -> bool:
+        return any(branch.needs_own for branch in self.branches)
+
+    @property
+    def random(self) -> bool:
+        return any(branch.random for branch in self.branches)
+
+    @property
+    def homogeneity(self) -> float | None:
+        powers = [branch.homogeneity for branch in self.branches]
+        known = [power for power in powers if power is not None]
+        if len(known) < len(powers):
+            return None
+        if self._merge == "product":
+            return sum(known)
+        return known[0] if all(power == known[0] for power in known) else None
+
+    @property
+    def adaptable(self) -> bool:
+        return any(branch.adaptable for branch in self.branches)
+
+    def adapt(self, state: KernelState, resolution: float) -> Layer:
+        return self._with(tuple(branch.adapt(state, resolution) for branch in self.branches))
+
+
+class Parallel(_Branches):
+    """Several layers of the same input, merged: their sum, product, or channels side by side.
+
+    The branches' weights are independent, so that at infinite width, with f_k the share of branch k in all channels,
+
+        sum      nngp' = sum_k nngp_k       ntk' = sum_k ntk_k
+        concat   nngp' = sum_k f_k nngp_k   ntk' = sum_k f_k ntk_k
+        product  nngp' = prod_k nngp_k      ntk' = sum_k ntk_k prod_(j != k) nngp_j
+
+    (Yang 2019, "Tensor programs I", for sums). At most one branch of a sum or product may be without weights, and at most
+    one of a sum may have values whose mean is not zero: there would be covariances between branches.
+
+    Args:
+        branches: the layers, at least one.
+        merge: "sum", "concat" or "product".
+
+    Raises:
+        ValueError: when there is no branch, when something is not a layer, or for an unknown merge.
+    """
+
+    _layers: tuple[Layer, ...]
+    merge: Merge
+
+    def __init__(self, *branches: Layer, merge: Merge = "sum") -> None:
+        if not branches:
+            raise ValueError("Parallel needs at least one branch, got none.")
+        if merge not in ("sum", "concat", "product"):
+            raise ValueError(f'Parallel needs merge "sum", "concat" or "product", got {merge!r}.')
+        object.__setattr__(self, "_layers", branches)
+        object.__setattr__(self, "merge", merge)
+        self._check()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"Parallel is immutable; build a new one instead of setting {name}.")
+
+    def __repr__(self) -> str:
+        return f"Parallel({', '.join(map(repr, self._layers))}, merge={self.merge!r})"
+
+    @property
+    def branches(self) -> tuple[Layer, ...]:
+        return self._layers
+
+    @property
+    def _merge(self) -> Merge:
+        return self.merge
+
+    def _with(self, branches: tuple[Layer, ...]) -> Layer:
+        return Parallel(*branches, merge=self.merge)
+
+
+@pytree()
+@dataclass(frozen=True, eq=False)
+class Residual(_Branches):
+    """A residual connection, `y = body(x) + shortcut(x)`: `nngp' = nngp_body + nngp_shortcut`, as `ntk'`.
+
+    He et al. (2016), "Deep residual learning"; the kernels follow from the independence of the weights (see `Parallel`).
+    The body should end in a layer with weights: one that ends in an activation has values of mean other than zero, which
+    are correlated with the shortcut's wherever those are likewise.
+
+    Args:
+        body: the layer, usually a `Serial`.
+        shortcut: `Identity()`, or a layer that changes width or strides as the body does.
+
+    Raises:
+        ValueError: when one of them is not a layer.
+    """
+
+    body: Layer
+    shortcut: Layer = Identity()
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def branches(self) -> tuple[Layer, ...]:
+        return self.body, self.shortcut
+
+    @property
+    def _merge(self) -> Merge:
+        return "sum"
+
+    def _with(self, branches: tuple[Layer, ...]) -> Layer:
+        return Residual(*branches)
+
+
+@pytree("times")
+@dataclass(frozen=True, eq=False)
+class Repeat(Layer):
+    """A layer several times in a row: weights of its own each time, but one set of hyper-parameters.
+
+    The same kernels as `Serial(layer, layer, ...)`; a gradient in `layer.w_std` is the sum over the repetitions.
+
+    Args:
+        layer: the layer, often a `Serial` or a `Residual`.
+        times: how often, at least once.
+
+    Raises:
+        ValueError: for something that is not a layer, `times` below 1, or a layer that cannot follow itself.
+    """
+
+    layer: Layer
+    times: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.times, int) or self.times < 1:
+            raise ValueError(f"Repeat needs times as a whole number of at least 1, got {self.times!r}.")
+        self._serial()
+
+    def _serial(self) -> Serial:
+        return Serial(*(self.layer,) * self.times)
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Any, ...]:
+        return self._serial().init(key, input_shape)
+
+    def apply(self, params: Any, x: jax.Array) -> jax.Array:
+        return self._serial().apply(params, x)
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self._serial().output_shape(input_shape)
+
+    def prepare(self, x: Any) -> Any:
+        return self._serial().prepare(x)
+
+    def law(self, before: Law) -> Law:
+        return self._serial().law(before)
+
+    def propagate(self, state: KernelState) -> KernelState:
+        return self._serial().propagate(state)
+
+    @property
+    def composite(self) -> bool:
+        return True
+
+    @property
+    def mixes_pixels(self) -> bool:
+        return self.layer.mixes_pixels
+
+    @property
+    def needs_variances(self) -> bool:
+        return self.layer.needs_variances
+
+    @property
+    def needs_own(self) -> bool:
+        return self._serial().needs_own
+
+    @property
+    def random(self) -> bool:
+        return self.layer.random
+
+    @property
+    def homogeneity(self) -> float | None:
+        return self._serial().homogeneity
+
+    @property
+    def adaptable(self) -> bool:
+        return self.layer.adaptable
+
+    def adapt(self, state: KernelState, resolution: float) -> Layer:
+        return self._serial().adapt(state, resolution) if self.adaptable else self
+
+
+def _flatten(parallel: Parallel) -> tuple[tuple[Layer, ...], Merge]:
+    return parallel.branches, parallel.merge
+
+
+def _flatten_with_keys(parallel: Parallel) -> tuple[tuple, Merge]:
+    keyed = tuple((jax.tree_util.SequenceKey(i), branch) for i, branch in enumerate(parallel.branches))
+    return keyed, parallel.merge
+
+
+def _unflatten(merge: Merge, branches: Any) -> Parallel:
+    parallel = object.__new__(Parallel)
+    object.__setattr__(parallel, "_layers", tuple(branches))
+    object.__setattr__(parallel, "merge", merge)
+    return parallel
+
+
+jax.tree_util.register_pytree_with_keys(Parallel, _flatten_with_keys, _unflatten, _flatten)
