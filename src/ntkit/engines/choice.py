@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from ntkit.engines import reference
 from ntkit.engines.angles import tabulated
 from ntkit.engines.fused import engine as fused_engine
+from ntkit.engines.fused import images as fused_images
 from ntkit.engines.fused.engine import Fused
+from ntkit.engines.fused.images import FusedImages
 from ntkit.engines.plan import Plan
 from ntkit.engines.reference import Grams, Prepared
 from ntkit.errors import FusionError
@@ -24,6 +27,9 @@ WORTH_COMPILING = 2**20
 
 WORTH_COMPILING_EXPANSIONS = 2**18
 """The same for networks with an expansion, whose entries cost ten times as much."""
+
+WORTH_COMPILING_IMAGES = 2**22
+"""The same in pairs of pixels for networks on images."""
 
 SAMPLE = 512
 """Points whose Gram matrix is timed to estimate the time of a larger one."""
@@ -43,12 +49,14 @@ class Choice:
     engine: Literal["reference", "fused"]
     reason: str
     plan: Plan
-    fused: Fused | None
+    fused: Fused | FusedImages | None
 
     def fill(self, prepared: Prepared) -> Grams:
         """The Gram matrices."""
         if self.fused is None:
             return reference.fill(prepared)
+        if isinstance(self.fused, FusedImages):
+            return fused_images.fill(self.fused, prepared)
         return reference.with_own_diagonal(prepared, fused_engine.fill(self.fused, prepared))
 
 
@@ -106,9 +114,7 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     if engine == "reference":
         return Choice("reference", "asked for", plan, None)
     if prepared.spatial:
-        if engine == "fused":
-            raise FusionError('engine="fused" cannot run this network: images take the reference engine.')
-        return Choice("reference", "images take the reference engine", plan, None)
+        return _choose_for_images(prepared, engine)
     entries = plan.rows * plan.columns
     if engine == "auto" and entries < _worth_compiling(prepared.network):
         return Choice("reference", f"{entries} entries do not repay compiling", plan, None)
@@ -125,6 +131,21 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     else:
         reason = f"a function of the angle between two points, {len(table.nngp)} terms"
     return Choice("fused", reason, fused_engine.tiled(plan), fused)
+
+
+def _choose_for_images(prepared: Prepared, engine: str) -> Choice:
+    plan, shape = prepared.plan, prepared.points1.x.shape
+    pixels = prod(shape[1:-1])
+    work = plan.rows * plan.columns * (pixels**2 if prepared.network.mixes_pixels else pixels)
+    if engine == "auto" and work < WORTH_COMPILING_IMAGES:
+        return Choice("reference", f"{work} pairs of pixels do not repay compiling", plan, None)
+    try:
+        fused = fused_images.fuse_images(prepared.network, shape[1:], prepared.dtype, prepared.ntk)
+    except FusionError as reason:
+        if engine == "fused":
+            raise FusionError(f'engine="fused" cannot run this network: {reason}.') from None
+        return Choice("reference", f"the fused engine cannot run it: {reason}", plan, None)
+    return Choice("fused", "a chain of convolutions of stride 1", fused_images.tiled(plan), fused)
 
 
 def _worth_compiling(network: Layer) -> int:
@@ -147,6 +168,20 @@ def concrete(
     return choose(prepared, engine).fill(prepared)
 
 
+def concrete_diagonal(network: Layer, x: np.ndarray, *, ntk: bool) -> Grams:
+    """Both kernels of every concrete input with itself, shape (n,), by the engine that suits them.
+
+    Raises:
+        KernelOverflowError: when a kernel value exceeds the dtype.
+    """
+    if x.ndim > 2:
+        prepared = reference.prepare(network, x, x[:1], ntk=ntk)
+        chosen = choose(prepared, "auto")
+        if isinstance(chosen.fused, FusedImages):
+            return fused_images.diagonal(chosen.fused, prepared.points1.x, prepared.plan, ntk)
+    return reference.concrete_diagonal(network, x, ntk=ntk)
+
+
 def execution(
     network: Layer, x1: np.ndarray, x2: np.ndarray | None, *, ntk: bool, engine: Engine = "auto"
 ) -> Execution:
@@ -166,11 +201,12 @@ def execution(
     elapsed = time.perf_counter() - start
     plan, small = chosen.plan, sample.plan
     grams = 1 + ntk
-    working = (
-        reference.working_bytes(prepared)
-        if chosen.fused is None
-        else fused_engine.working_bytes(chosen.fused, plan, grams)
-    )
+    if chosen.fused is None:
+        working = reference.working_bytes(prepared)
+    elif isinstance(chosen.fused, FusedImages):
+        working = fused_images.working_bytes(chosen.fused, plan, prod(x1.shape[1:-1]))
+    else:
+        working = fused_engine.working_bytes(chosen.fused, plan, grams)
     return Execution(
         chosen.engine,
         chosen.reason,

@@ -102,7 +102,8 @@ class Prepared:
         network: with the orders of its expansions chosen.
         points1: the rows.
         points2: the columns; the same object for a symmetric matrix.
-        diagonals: both kernels of the rows, and of the columns where they differ, with themselves.
+        diagonals: both kernels of the rows, and of the columns where they differ, with themselves; None for images,
+            of which it is no small part of the work.
         plan: the tiles.
         ntk: whether the tangent kernel is wanted.
     """
@@ -110,7 +111,7 @@ class Prepared:
     network: Layer
     points1: Points | Images
     points2: Points | Images
-    diagonals: Grams
+    diagonals: Grams | None
     plan: Plan
     ntk: bool
 
@@ -162,11 +163,10 @@ def _prepare_images(network: Layer, x1: np.ndarray, x2: np.ndarray | None, ntk: 
     images2 = images1 if x2 is None else Images.of(x2)
     both = x1 if x2 is None else np.concatenate([x1, x2])
     network = adapted_to_images(network, both, ntk)
-    diagonals = _finite(images.diagonals(network, both, ntk), Images.of(both).var)
     shape = (len(x1), len(images2.x))
     side = images.tile_side(network, x1.shape, x1.itemsize, min(tile, max(shape)))
     plan = make_plan(*shape, x2 is None, (1 + ntk) * x1.itemsize * shape[0] * shape[1], side)
-    return Prepared(network, images1, images2, diagonals, plan, ntk)
+    return Prepared(network, images1, images2, None, plan, ntk)
 
 
 def fill(prepared: Prepared) -> Grams:
@@ -195,7 +195,13 @@ def fill(prepared: Prepared) -> Grams:
 def with_own_diagonal(prepared: Prepared, grams: Grams) -> Grams:
     """Write every input's kernel with itself onto the diagonal, where other entries' formula would not tell it."""
     if prepared.plan.symmetric and (prepared.spatial or prepared.network.random):
-        for gram, own in zip(grams, prepared.diagonals, strict=True):
+        x = prepared.points1.x
+        diagonals = prepared.diagonals
+        if diagonals is None:
+            with precision(prepared.dtype):
+                own_values = images.diagonals(prepared.network, x, prepared.ntk)
+            diagonals = _finite(own_values, np.square(x).mean(axis=tuple(range(1, x.ndim))))
+        for gram, own in zip(grams, diagonals, strict=True):
             if gram is not None:
                 np.fill_diagonal(gram, own)
     return grams

@@ -130,9 +130,9 @@ def nngp_and_ntk(
 def _diagonal(who: str, network: Layer, x: Array, *, ntk: bool) -> Grams:
     x = as_inputs(who, x)
     if is_numpy(x) and is_concrete(network):
-        return reference.concrete_diagonal(network, np.asarray(x), ntk=ntk)
+        return choice.concrete_diagonal(network, np.asarray(x), ntk=ntk)
     if _on_cpu(network, x):
-        grams = reference.concrete_diagonal(network, np.asarray(x), ntk=ntk)
+        grams = choice.concrete_diagonal(network, np.asarray(x), ntk=ntk)
         return Grams(*(None if gram is None else jnp.asarray(gram) for gram in grams))
     return reference.traced_diagonal(network, x, ntk=ntk)
 

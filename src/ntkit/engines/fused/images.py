@@ -1,8 +1,9 @@
 """Convolutional networks on pairs of images: what each image contributes, and the averages over planes."""
 
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
 from types import ModuleType
 from typing import Any
 
@@ -12,10 +13,23 @@ import numpy as np
 from ntkit.engines.fused.engine import EMPTY, _sides
 from ntkit.engines.fused.generate import TERMS, loop_source, sides_of
 from ntkit.engines.fused.modules import load
-from ntkit.engines.fused.planes import WINDOW_SIDES, plane_source, shifts
+from ntkit.engines.fused.planes import WINDOW_SIDES, Taps, plane_source, shifts
 from ntkit.engines.fused.program import Program, trace
+from ntkit.engines.plan import Plan, run
+from ntkit.engines.reference import Grams, Prepared
+from ntkit.errors import FusionError, KernelOverflowError
+from ntkit.nn.activations.base import Activation
 from ntkit.nn.base import Layer
+from ntkit.nn.convolution import Conv
+from ntkit.nn.dense import Dense
+from ntkit.nn.flatten import Flatten
+from ntkit.nn.pooling import GlobalAvgPool
+from ntkit.nn.serial import Serial
+from ntkit.nn.state import KernelState
 from ntkit.numerics.dtypes import precision
+
+BLOCK = 16
+"""Images of the first set that share what is prepared of an image of the second, and the side of a tile."""
 
 
 @dataclass(frozen=True)
@@ -29,26 +43,97 @@ Step = Window | tuple[Layer, ...]
 
 
 @dataclass(frozen=True, eq=False)
+class Chain:
+    """A network taken apart: what happens on pixels, how they are averaged, and what follows.
+
+    Attributes:
+        steps: windows and blocks of layers in turn.
+        widths: the fan-in that each block sees.
+        pooled: whether all pairs of pixels are averaged, not only equal ones.
+        head: the layers on vectors.
+        width: before the head.
+    """
+
+    steps: tuple[Step, ...]
+    widths: tuple[int, ...]
+    pooled: bool
+    head: tuple[Layer, ...]
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
 class FusedImages:
-    """A convolutional network made ready."""
+    """A convolutional network made ready.
+
+    Attributes:
+        module: has `pairs`.
+        chain: the network.
+        programs: of each step that is a block of layers, None for windows.
+        kinds: the number of each step's function among those of its sort.
+        windows: the kinds of windows.
+        dtype: of all numbers.
+    """
 
     module: ModuleType
-    steps: tuple[Step, ...]
+    chain: Chain
     programs: tuple[Program | None, ...]
     kinds: np.ndarray
-    windows: tuple
-    widths: tuple[int, ...]
+    windows: tuple[Taps, ...]
     dtype: np.dtype
 
 
-def fuse_images(steps: Sequence[Step], widths: Sequence[int], image: tuple[int, int], dtype: Any, ntk: bool) -> FusedImages:
-    """Compile, or find compiled. `widths` are the fan-ins that blocks of layers see."""
+def chain_of(network: Layer, image: tuple[int, ...]) -> Chain:
+    """A network as a chain, for images of shape (height, width, channels).
+
+    Raises:
+        FusionError: for what is no such chain; the text says which layer.
+    """
+    if len(image) != 3:
+        raise FusionError(f"images of {len(image) - 1} spatial axes, where 2 are supported")
+    layers = network.layers if isinstance(network, Serial) else (network,)
+    steps: list[Step] = []
+    widths: list[int] = []
+    width = image[-1]
+    for position, layer in enumerate(layers):
+        if isinstance(layer, GlobalAvgPool | Flatten):
+            pooled = isinstance(layer, GlobalAvgPool)
+            width *= 1 if pooled else prod(image[:2])
+            return Chain(tuple(steps), tuple(widths), pooled, tuple(layers[position + 1 :]), width)
+        if isinstance(layer, Conv) and layer.padding == "same" and set(layer.strides or (1,)) == {1}:
+            steps.append(Window(layer.filter_shape))  # type: ignore[arg-type]
+            # A convolution is an average over its window, and a dense layer at each pixel.
+            dense = Dense(layer.width, layer.w_std, layer.b_std, layer.parametrization)
+            steps.append((dense,))
+            widths += [width, width * prod(layer.filter_shape)]
+        elif isinstance(layer, Dense):
+            if not steps:
+                steps.append(Window((1, 1)))
+                widths.append(width)
+            steps.append((layer,))
+            widths.append(width)
+        elif isinstance(layer, Activation) and steps:
+            before = steps[-1]
+            assert not isinstance(before, Window)
+            steps[-1] = (*before, layer)
+        else:
+            raise FusionError(f"layer {position}, {layer!r}, which does not run on planes of pixel pairs")
+        width = getattr(layer, "width", width)
+    raise FusionError("no Flatten or GlobalAvgPool")
+
+
+def fuse_images(network: Layer, image: tuple[int, ...], dtype: Any, ntk: bool) -> FusedImages:
+    """Compile a convolutional network for images of shape (height, width, channels), or find it compiled.
+
+    Raises:
+        FusionError: for a network with a layer that cannot be fused; the text says which and why.
+    """
     dtype = np.dtype(dtype)
+    chain = chain_of(network, image)
     programs: list[Program | None] = []
-    windows: list = []
+    windows: list[Taps] = []
     sources: list[str] = []
     kinds = []
-    for step in steps:
+    for step in chain.steps:
         if isinstance(step, Window):
             taps = (shifts(step.shape[0]), shifts(step.shape[1]))
             if taps not in windows:
@@ -57,20 +142,21 @@ def fuse_images(steps: Sequence[Step], widths: Sequence[int], image: tuple[int, 
             programs.append(None)
             continue
         leaves, structure = jax.tree_util.tree_flatten(step)
-        program = trace(structure, tuple(np.shape(leaf) for leaf in leaves), dtype, ntk)
-        source = loop_source(program, plane=True)
+        try:
+            program = trace(structure, tuple(np.shape(leaf) for leaf in leaves), dtype, ntk)
+            source = loop_source(program, plane=True)
+        except FusionError as reason:
+            raise FusionError(f"{step[-1]!r} has {reason}") from None
         if source not in sources:
             sources.append(source)
         kinds.append(sources.index(source))
         programs.append(program)
-    reach = max((max(map(abs, down)) for down, _ in windows), default=0) * image[1]
-    reach = max(reach, max((max(map(abs, across)) for _, across in windows), default=0))
-    margin = reach + -reach % 16
+    reach = max(max(map(abs, down)) * image[1] + max(map(abs, across)) for down, across in windows)
     real = [program for program in programs if program is not None]
     work = max(program.work for program in real)
     vectors = any(sides_of(program).row_vectors for program in real)
-    module = load(plane_source(tuple(sources), tuple(windows), work, margin, vectors, dtype))
-    return FusedImages(module, tuple(steps), tuple(programs), np.array(kinds), tuple(windows), tuple(widths), dtype)
+    module = load(plane_source(tuple(sources), tuple(windows), work, reach + -reach % 16, vectors, dtype))
+    return FusedImages(module, chain, tuple(programs), np.array(kinds), tuple(windows), dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +173,11 @@ def plane_tables(fused: FusedImages, x: np.ndarray, names: tuple[str, ...]) -> l
     count, height, width = x.shape[:3]
     size = height * width
     var = np.einsum("nijc,nijc->nij", x, x) / x.shape[3]
-    steps = len(fused.steps)
+    steps = len(fused.chain.steps)
     constants: list[np.ndarray] = []
     values: list[list[np.ndarray]] = [[] for _ in names]
     vectors: list[list[list[np.ndarray]]] = [[] for _ in names]
-    for step, program, fan_in in zip(fused.steps, fused.programs, fused.widths, strict=True):
+    for step, program, fan_in in zip(fused.chain.steps, fused.programs, fused.chain.widths, strict=True):
         if isinstance(step, Window):
             after = window_average(var, step.shape)
             root, root_after = np.sqrt(var), np.sqrt(after)
@@ -153,21 +239,123 @@ def window_average(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return result
 
 
-def evaluate_images(fused: FusedImages, x1: np.ndarray, x2: np.ndarray, rows: PlaneTables, columns: PlaneTables, all_offsets: bool = True):
-    """Both kernels between blocks of images, (n1, n2)."""
+def averages(
+    fused: FusedImages, x1: np.ndarray, x2: np.ndarray, rows: PlaneTables, columns: PlaneTables
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both kernels before the head between blocks of images, (n1, n2)."""
     n1, height, width, channels = x1.shape
-    steps = np.array([0 if isinstance(step, Window) else 1 for step in fused.steps])
+    steps = np.array([0 if isinstance(step, Window) else 1 for step in fused.chain.steps])
     down, across = (
         np.array([(*taps, *(0,) * (most - len(taps))) for taps in (pair[axis] for pair in fused.windows)])
         for axis, most in ((axis, max(len(pair[axis]) for pair in fused.windows)) for axis in (0, 1))
     )
     left, right = (
-        np.ascontiguousarray(np.moveaxis(x.reshape(len(x), height * width, channels), 1, 2)) / fused.dtype.type(channels**0.5)
+        np.ascontiguousarray(np.moveaxis(x.reshape(len(x), height * width, channels), 1, 2))
+        / fused.dtype.type(channels**0.5)
         for x in (x1, x2)
     )
     nngp, ntk = (np.empty((n1, len(x2)), fused.dtype) for _ in range(2))
     fused.module.pairs(
         steps, fused.kinds, down, across, rows.constants, rows.values, columns.values, rows.vectors, columns.vectors,
-        left, right, height, width, all_offsets, nngp, ntk,
+        left, right, height, width, fused.chain.pooled, nngp, ntk,
     )  # fmt: skip
     return nngp, ntk
+
+
+def tiled(plan: Plan) -> Plan:
+    """The plan with tiles for this engine, smaller where there are few for all cores."""
+    for side in (BLOCK, 8, 4, 2):
+        if len(replace(plan, tile=side)) >= 4 * plan.threads:
+            return replace(plan, tile=side)
+    return replace(plan, tile=1)
+
+
+def working_bytes(fused: FusedImages, plan: Plan, pixels: int) -> int:
+    """Memory beside the results: what both blocks of images of each tile in progress contribute, and planes."""
+    numbers = WINDOW_SIDES
+    for program in fused.programs:
+        if program is not None:
+            sides = sides_of(program)
+            vectors = sum(program.forms[name].shape[0] for name in (*sides.row_vectors, *sides.column_vectors))
+            numbers = max(numbers, len(sides.rows) + len(sides.columns) + vectors)
+    return plan.threads * 3 * plan.tile * len(fused.kinds) * numbers * pixels * fused.dtype.itemsize
+
+
+def fill(fused: FusedImages, prepared: Prepared) -> Grams:
+    """Both kernels, tile by tile on the plan's threads."""
+    x1, x2 = prepared.points1.x, prepared.points2.x
+    plan = tiled(prepared.plan)
+    grams = [np.empty((plan.rows, plan.columns), fused.dtype) for _ in range(2)]
+
+    def compute(down: slice, across: slice) -> None:
+        (rows,) = plane_tables(fused, x1[down], ("var1",))
+        (columns,) = plane_tables(fused, x2[across], ("var2",))
+        mirrored = plan.symmetric and down.start != across.start
+        for gram, block in zip(grams, averages(fused, x1[down], x2[across], rows, columns), strict=True):
+            if plan.symmetric and not mirrored:
+                block = np.triu(block) + np.triu(block, 1).T
+            gram[down, across] = block
+            if mirrored:
+                gram[across, down] = block.T
+
+    run(plan, compute, "kernel")
+    if any(layer.needs_variances for layer in fused.chain.head):
+        var1 = np.diag(grams[0]).copy() if plan.symmetric else own_averages(fused, x1, plan)[0]
+        var2 = var1 if plan.symmetric else own_averages(fused, x2, plan)[0]
+    else:
+        # Nobody asks for them.
+        var1, var2 = np.ones(plan.rows, fused.dtype), np.ones(plan.columns, fused.dtype)
+    return _with_head(fused, grams, var1[:, None], var2[None, :], prepared.ntk, same=False)
+
+
+def diagonal(fused: FusedImages, x: np.ndarray, plan: Plan, ntk: bool) -> Grams:
+    """Both kernels of every image with itself, shape (n,)."""
+    grams = own_averages(fused, x, plan)
+    return _with_head(fused, grams, grams[0], grams[0], ntk, same=True)
+
+
+def own_averages(fused: FusedImages, x: np.ndarray, plan: Plan) -> list[np.ndarray]:
+    """Both kernels before the head of every image with itself, shape (n,)."""
+    grams = [np.empty(len(x), fused.dtype) for _ in range(2)]
+
+    def compute(block: slice, _: slice) -> None:
+        for index in range(block.start, block.stop):
+            image = x[index : index + 1]
+            rows, columns = plane_tables(fused, image, ("var1", "var2"))
+            for gram, value in zip(grams, averages(fused, image, image, rows, columns), strict=True):
+                gram[index] = value[0, 0]
+
+    run(Plan(len(x), 1, False, tile=1, threads=plan.threads), compute, "diagonal")
+    return grams
+
+
+def _with_head(
+    fused: FusedImages, grams: Sequence[np.ndarray], var1: np.ndarray, var2: np.ndarray, ntk: bool, *, same: bool
+) -> Grams:
+    """The layers on vectors, by their own `propagate`.
+
+    Raises:
+        KernelOverflowError: when a value exceeds the dtype.
+    """
+    with precision(fused.dtype):
+        width = fused.chain.width
+        values = _head(fused.chain.head, grams[0], grams[1] if ntk else None, var1, var2, width=width, same=same)
+        result = Grams(*(None if value is None else np.array(value) for value in values))
+    for name, gram in zip(("nngp", "ntk"), result, strict=True):
+        if gram is not None and not np.isfinite(gram).all():
+            raise KernelOverflowError(
+                f"The {name} kernel needs more than {gram.dtype} can hold. Use float64, a smaller w_std, fewer layers "
+                "or standardised images."
+            )
+    return result
+
+
+@partial(jax.jit, static_argnames=("width", "same"))
+def _head(layers: tuple[Layer, ...], nngp, ntk, var1, var2, *, width: int, same: bool) -> tuple:
+    if same:
+        state = replace(KernelState.diagonal(nngp, width), ntk=ntk)
+    else:
+        state = KernelState(nngp, ntk, var1, var2, None, None, width).with_variances(var1, var2)
+    for layer in layers:
+        state = layer.propagate(state)
+    return state.nngp, state.ntk

@@ -14,6 +14,9 @@ from ntkit.engines.fused.generate import IMPORTS
 
 PLANES, KEPT = ("plane0", "plane1", "plane2"), ("kept0", "kept1", "kept2")
 
+Taps = tuple[tuple[int, ...], tuple[int, ...]]
+"""Where the taps of a window lie, down and across."""
+
 WINDOW_SIDES = 3
 """What a window needs of each point: the roots of its variances before and after, and the inverse of the latter."""
 
@@ -23,7 +26,7 @@ def shifts(size: int) -> tuple[int, ...]:
     return tuple(range(-((size - 1) // 2), size // 2 + 1))
 
 
-def _window(number: int, taps: tuple[tuple[int, ...], tuple[int, ...]]) -> str:
+def _window(number: int, taps: Taps) -> str:
     """Average three padded planes over a window: first along rows, then along columns."""
     down, across = taps
     lines = [
@@ -197,7 +200,7 @@ def pairs(steps, kinds, taps_down, taps_across, constants, rows, columns, row_ve
 @lru_cache(maxsize=64)
 def plane_source(
     loops: tuple[str, ...],
-    windows: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...],
+    windows: tuple[Taps, ...],
     work: int,
     margin: int,
     vectors: bool,
