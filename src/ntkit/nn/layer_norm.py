@@ -58,7 +58,7 @@ class LayerNorm(Layer):
         return input_shape
 
     def law(self, before: Law) -> Law:
-        if before.kind != "gaussian":
+        if before.kind not in ("gaussian", "unknown"):
             raise ValueError(
                 f"LayerNorm needs Gaussian values of mean zero, got those after {before.source}. Put it after a Dense or "
                 "Conv layer, before the activation."

@@ -40,7 +40,9 @@ def _total(states: Sequence[KernelState], weights: Sequence[float], width: Any) 
     first = states[0]
     nngp = total([state.nngp for state in states])
     ntk = None if first.ntk is None else total([state.ntk for state in states])
-    after = replace(first, nngp=nngp, ntk=ntk, width=width, **_own(states, lambda own: _total(own, weights, width)))
+    after = replace(
+        first, nngp=nngp, ntk=ntk, width=width, **_own(states, lambda own: _total(own, weights, width))
+    )
     if first.alike:
         return replace(after, var1=nngp, var2=nngp)
     if any(state.var1 is None for state in states):
@@ -130,6 +132,8 @@ def merged_law(who: str, laws: Sequence[Law], before: Law, merge: Merge) -> Law:
             )
     if merge == "product":
         centred = any(law.centred and law.fresh for law in laws)
-    gaussian = merge == "sum" and all(law.kind == "gaussian" for law in laws)
-    kept = before.fresh or fresh
-    return Law("gaussian" if gaussian else "other", who, centred, kept)
+    kinds = {law.kind for law in laws}
+    kind = "other"
+    if merge == "sum" and kinds <= {"gaussian", "unknown"}:
+        kind = "unknown" if "unknown" in kinds else "gaussian"
+    return Law(kind, who, centred, before.fresh or fresh)
