@@ -22,6 +22,9 @@ conv = partial(nn.Conv, 16, w_std=1.3, b_std=0.2)
 standard = partial(nn.Conv, 16, w_std=1.3, b_std=0.2, parametrization="standard")
 transposed = partial(nn.ConvTranspose, 16, w_std=1.3, b_std=0.2)
 local = partial(nn.ConvLocal, 16, w_std=1.3, b_std=0.2)
+attention = partial(
+    nn.GlobalSelfAttention, 16, query_std=0.8, key_std=1.2, value_std=0.9, out_std=1.1, b_std=0.3
+)
 dense, dense_standard = nn.Dense(16, 1.1, 0.1), nn.Dense(16, 1.1, 0.1, "standard")
 relu, erf, flat, pooled = nn.Relu(), nn.Erf(), nn.Flatten(), nn.GlobalAvgPool()
 block = (conv((3, 3)), relu)
@@ -134,6 +137,15 @@ NETWORKS = {
     "resize_near": (
         "2d",
         nn.Serial(*block, conv((3, 3)), nn.ImageResize((4, 8), "nearest"), relu, flat, dense),
+    ),
+    "attn": ("2d", nn.Serial(*block, attention(), relu, *block, pooled, dense)),
+    "attn_first": ("1d", nn.Serial(attention(), attention(mechanism="identity"), relu, flat, dense)),
+    "attn_root": (
+        "1d",
+        nn.Serial(
+            nn.Conv(16, (3,), None, "same", 0.5, 0.2), relu, attention(scaling="root", mechanism="identity"), relu,
+            pooled, dense,
+        ),
     ),
     "index": (
         "2d",

@@ -87,7 +87,8 @@ class Execution:
             f"{self.rows} x {self.columns} entries{half}\n"
             f"{self.engine} engine: {self.reason}\n"
             f"tiles of {self.tile} x {self.tile} on {self.threads} threads\n"
-            f"{self.result_bytes / 2**20:.1f} MiB for the result, about {self.working_bytes / 2**20:.1f} MiB beside it\n"
+            f"{self.result_bytes / 2**20:.1f} MiB for the result, "
+            f"about {self.working_bytes / 2**20:.1f} MiB beside it\n"
             f"about {self.seconds:.2g} s once compiled"
         )
 

@@ -67,8 +67,7 @@ class Averaging(Layer):
         # Each output is a unit vector: one entry for every pixel of its receptive field, in a direction of that pixel,
         # and one for the bias. As in `Dense`, half a squared distance is 1 - rho' without cancellation.
         (parts1, lift1), (parts2, lift2) = (
-            self._unit(w, b, old, new, state.spatial)
-            for old, new in zip(before, (var1, var2), strict=True)
+            self._unit(w, b, old, new, state.spatial) for old, new in zip(before, (var1, var2), strict=True)
         )
         apart = jnp.sum(jnp.square(after.along1(parts1) - after.along2(parts2)), axis=0)
         lift1, lift2 = after.along1(lift1), after.along2(lift2)

@@ -1,8 +1,8 @@
 """What is known of the values after a layer at infinite width: whether they are Gaussian, and centred.
 
-An activation's dual is an expectation over Gaussian values; the kernel of a sum is the sum of kernels where the summands
-are uncorrelated. Networks are checked by following this through their layers when they are put together, and once
-more, from raw inputs, when they meet some.
+An activation's dual is an expectation over Gaussian values; the kernel of a sum is the sum of kernels where the
+summands are uncorrelated. Networks are checked by following this through their layers when they are put together, and
+once more, from raw inputs, when they meet some.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,8 @@ class Law:
             weights, "other" after what bends.
         source: the name of the layer that made it so.
         centred: whether every value has mean 0.
-        fresh: whether weights came since the beginning, so that the values are uncorrelated with what else begins there.
+        fresh: whether weights came since the beginning, so that the values are uncorrelated with others that
+            begin there.
     """
 
     kind: Literal["inputs", "unknown", "gaussian", "other"]

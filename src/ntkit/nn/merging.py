@@ -103,8 +103,9 @@ def merged_shape(who: str, shapes: Sequence[tuple[int, ...]], merge: Merge) -> t
     compared = [shape[:-1] if merge == "concat" else shape for shape in shapes]
     if any(shape != compared[0] for shape in compared):
         raise ValueError(
-            f"{who} needs branches whose outputs have one shape, got {' and '.join(map(str, shapes))}. Give the branches "
-            "equal widths, strides and padding; a shortcut past strides or another width is a Conv of filter 1 with them."
+            f"{who} needs branches whose outputs have one shape, got {' and '.join(map(str, shapes))}. Give the "
+            "branches equal widths, strides and padding; a shortcut past strides or another width is a Conv of filter 1 "
+            "with them."
         )
     if merge == "concat":
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
@@ -127,8 +128,8 @@ def merged_law(who: str, laws: Sequence[Law], before: Law, merge: Merge) -> Law:
         if merge == "sum" and sum(not law.centred for law in laws) > 1:
             sources = " and ".join(law.source for law in laws if not law.centred)
             raise ValueError(
-                f"{who} needs summands of mean zero but for one, got the outputs of {sources}. End branches with a Dense "
-                "or Conv layer."
+                f"{who} needs summands of mean zero but for one, got the outputs of {sources}. End branches with a "
+                "Dense or Conv layer."
             )
     if merge == "product":
         centred = any(law.centred and law.fresh for law in laws)

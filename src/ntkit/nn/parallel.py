@@ -111,8 +111,8 @@ class Parallel(_Branches):
         concat   nngp' = sum_k f_k nngp_k   ntk' = sum_k f_k ntk_k
         product  nngp' = prod_k nngp_k      ntk' = sum_k ntk_k prod_(j != k) nngp_j
 
-    (Yang 2019, "Tensor programs I", for sums). At most one branch of a sum or product may be without weights, and at most
-    one of a sum may have values whose mean is not zero: there would be covariances between branches.
+    (Yang 2019, "Tensor programs I", for sums). At most one branch of a sum or product may be without weights, and at
+    most one of a sum may have values whose mean is not zero: there would be covariances between branches.
 
     Args:
         branches: the layers, at least one.
@@ -157,9 +157,9 @@ class Parallel(_Branches):
 class Residual(_Branches):
     """A residual connection, `y = body(x) + shortcut(x)`: `nngp' = nngp_body + nngp_shortcut`, as `ntk'`.
 
-    He et al. (2016), "Deep residual learning"; the kernels follow from the independence of the weights (see `Parallel`).
-    The body should end in a layer with weights: one that ends in an activation has values of mean other than zero, which
-    are correlated with the shortcut's wherever those are likewise.
+    He et al. (2016), "Deep residual learning"; the kernels follow from the independence of the weights (see
+    `Parallel`). The body should end in a layer with weights: one that ends in an activation has values of mean other
+    than zero, which are correlated with the shortcut's wherever those are likewise.
 
     Args:
         body: the layer, usually a `Serial`.
