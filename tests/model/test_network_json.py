@@ -23,9 +23,9 @@ activation = st.one_of(
 )
 scales = st.builds(lambda values: nn.Scale(np.array(values)), st.lists(finite, min_size=1, max_size=5))
 networks = st.builds(
-    lambda first, layers: nn.Serial(*first, *layers),
+    lambda first, blocks: nn.Serial(*first, *(layer for block in blocks for layer in block)),
     st.lists(scales, max_size=1),
-    st.lists(st.one_of(dense, activation), min_size=1, max_size=6),
+    st.lists(st.one_of(st.tuples(dense), st.tuples(dense, activation)), min_size=1, max_size=4),
 )
 
 
@@ -35,9 +35,24 @@ def test_a_network_survives_json_to_the_last_digit(network):
     assert network_from_json(json.loads(text)) == network
 
 
+def test_networks_of_images_survive_json():
+    block = nn.Residual(nn.Serial(nn.Relu(), nn.Conv(8, (3, 2), (1, 1), "circular", 1.5)))
+    network = nn.Serial(
+        nn.Conv(8, (3, 3)),
+        nn.Repeat(block, 2),
+        nn.AvgPool((2, 2), normalize_edges=True),
+        nn.Index((slice(1, None), -1)),
+        nn.Parallel(nn.Conv(4, (3,)), nn.Serial(nn.Conv(4, (1,)), nn.LayerNorm()), merge="product"),
+        nn.Flatten(),
+        nn.Dense(1),
+    )
+    text = json.dumps(network_to_json(network), allow_nan=False)
+    assert network_from_json(json.loads(text)) == network
+
+
 def test_every_public_layer_without_required_functions_can_be_saved():
     public = {getattr(nn, name) for name in nn.__all__}
-    assert set(layer_classes().values()) == public - {nn.Elementwise, nn.Serial}
+    assert set(layer_classes().values()) == public - {nn.Elementwise, nn.Serial, nn.Parallel}
 
 
 def test_numbers_of_other_libraries_are_saved_as_numbers():
@@ -62,6 +77,8 @@ def test_a_python_function_cannot_be_saved():
         ({"layer": "Serial", "layers": 3}, "list of layers"),
         ({"layer": "Serial", "layers": []}, "list of layers"),
         ({"layer": ["Dense"]}, "unknown"),
+        ({"layer": "Parallel", "branches": []}, "list of branches"),
+        ({"layer": "Serial", "layers": [{"layer": "Relu"}, {"layer": "Relu"}]}, "refuses"),
         ([], "dictionary with the key 'layer'"),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 from ntkit.engines.plan import TILE, usable_cores
 from ntkit.nn.base import Layer, through
 from ntkit.nn.images import image_state, layout_for, own_image_state
+from ntkit.nn.law import Law
 from ntkit.nn.serial import Serial
 
 BUDGET = 1 << 29
@@ -38,12 +39,13 @@ class Images(NamedTuple):
         return Images(self.x[block], self.var[block])
 
 
-def check_output(network: Layer, shape: tuple[int, ...]) -> None:
-    """Raise when inputs of this shape do not fit the network, or do not leave it as vectors.
+def check_network(network: Layer, shape: tuple[int, ...]) -> None:
+    """Raise when inputs of this shape do not fit the network, or do not leave it as vectors, or have no limit in it.
 
     Raises:
         ValueError: naming the layer, or the remedy.
     """
+    network.law(Law.inputs())
     after = network.output_shape(shape)
     if len(after) != 2:
         raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ntkit.engines import images
-from ntkit.engines.images import Images, check_output
+from ntkit.engines.images import Images, check_network
 from ntkit.engines.inputs import PairStatistics, Points, pair_statistics, traced_state
 from ntkit.engines.plan import TILE, Plan, make_plan, run
 from ntkit.errors import KernelOverflowError
@@ -312,5 +312,5 @@ def _raw(network: Layer, x1, x2) -> tuple:
     Raises:
         ValueError: when inputs of this shape do not fit the network.
     """
-    check_output(network, x1.shape)
+    check_network(network, x1.shape)
     return network, network.prepare(x1), None if x2 is None else network.prepare(x2)

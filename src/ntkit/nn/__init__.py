@@ -9,6 +9,8 @@ from ntkit.nn.activations.rectified_monomial import RectifiedMonomial
 from ntkit.nn.activations.smooth import Elementwise, Mish, Sigmoid, Silu, Softplus, Tanh
 from ntkit.nn.activations.step import Sign, Step
 from ntkit.nn.activations.trigonometric import Cos, Rbf, Sin
+from ntkit.nn.aggregate import Aggregate
+from ntkit.nn.attention import GlobalSelfAttention
 from ntkit.nn.convolution import Conv
 from ntkit.nn.dense import Dense
 from ntkit.nn.dropout import Dropout
@@ -23,6 +25,7 @@ from ntkit.nn.serial import Serial
 
 __all__ = [
     "Abs",
+    "Aggregate",
     "AvgPool",
     "Conv",
     "ConvLocal",
@@ -38,6 +41,7 @@ __all__ = [
     "Gaussian",
     "Gelu",
     "GlobalAvgPool",
+    "GlobalSelfAttention",
     "GlobalSumPool",
     "HardTanh",
     "Hermite",

@@ -17,8 +17,8 @@ from ntkit.numerics.safe import safe_sqrt
 class Averaging(Layer):
     """A layer whose outputs at pixels p and p' depend on inputs at equal offsets from p and from p'.
 
-    A subclass says which by two linear maps; `averaged` makes of them the states' action, accurate also where two inputs
-    nearly coincide.
+    A subclass says which by two linear maps; `_averaged` makes of them the states' action, accurate also where two
+    inputs nearly coincide.
     """
 
     @abstractmethod
@@ -67,8 +67,7 @@ class Averaging(Layer):
         # Each output is a unit vector: one entry for every pixel of its receptive field, in a direction of that pixel,
         # and one for the bias. As in `Dense`, half a squared distance is 1 - rho' without cancellation.
         (parts1, lift1), (parts2, lift2) = (
-            unit(w, b, self._parts(safe_sqrt(old), state.spatial), safe_sqrt(new))
-            for old, new in zip(before, (var1, var2), strict=True)
+            self._unit(w, b, old, new, state.spatial) for old, new in zip(before, (var1, var2), strict=True)
         )
         apart = jnp.sum(jnp.square(after.along1(parts1) - after.along2(parts2)), axis=0)
         lift1, lift2 = after.along1(lift1), after.along2(lift2)
@@ -81,3 +80,11 @@ class Averaging(Layer):
             kept = w2 * self._average(scale * distance, state.axes) / total
             distances.append(jnp.where(alive, snapped(kept + 0.5 * (apart + jnp.square(gap))), 1.0))
         return replace(after, var1=var1, var2=var2, defect=distances[0], surplus=distances[1])
+
+    def _unit(
+        self, w: jax.Array, b: jax.Array, before: jax.Array, var: jax.Array, spatial: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """The shares of every entry of the receptive field, and of the bias, in the standard deviation afterwards."""
+        root = safe_sqrt(var)
+        parts = self._parts(safe_sqrt(before), spatial)
+        return unit(w, b, parts, root[None])[0], unit(w, b, root, root)[1]

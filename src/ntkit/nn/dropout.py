@@ -18,10 +18,10 @@ from ntkit.numerics.trees import as_leaf, pytree
 class Dropout(Layer):
     """Dropout: every value is kept with probability `keep` and divided by it, else 0 (Srivastava et al. 2014).
 
-    At infinite width covariances of two inputs, or of two pixels, stay as they are, since their masks are independent; of
-    a pixel with itself `nngp' = nngp / keep`, and `ntk' = ntk / keep`. Which entries of a Gram matrix those are is known
-    from where they stand (its diagonal), not from the inputs' values: an input that occurs twice meets itself in another
-    draw (Schoenholz et al. 2017, section 5).
+    At infinite width covariances of two inputs, or of two pixels, stay as they are, since their masks are independent;
+    of a pixel with itself `nngp' = nngp / keep`, and `ntk' = ntk / keep`. Which entries of a Gram matrix those are is
+    known from where they stand (its diagonal), not from the inputs' values: an input that occurs twice meets itself in
+    another draw (Schoenholz et al. 2017, section 5).
 
     The finite layer draws an independent mask for each input of a call; the parameters hold its seed.
 

@@ -1,7 +1,8 @@
 """What is known of the values after a layer at infinite width: whether they are Gaussian, and centred.
 
-An activation's dual is an expectation over Gaussian values; the kernel of a sum is the sum of kernels where the summands
-are uncorrelated. Networks are checked by following this through their layers when they are put together.
+An activation's dual is an expectation over Gaussian values; the kernel of a sum is the sum of kernels where the
+summands are uncorrelated. Networks are checked by following this through their layers when they are put together, and
+once more, from raw inputs, when they meet some.
 """
 
 from dataclasses import dataclass, replace
@@ -13,13 +14,15 @@ class Law:
     """The distribution of one layer's values.
 
     Attributes:
-        kind: "inputs" before any layer, "gaussian" after weights, "other" after what bends.
+        kind: "inputs" before any layer of a network, "unknown" before one that may be part of another, "gaussian" after
+            weights, "other" after what bends.
         source: the name of the layer that made it so.
         centred: whether every value has mean 0.
-        fresh: whether weights came since the beginning, so that the values are uncorrelated with what else begins there.
+        fresh: whether weights came since the beginning, so that the values are uncorrelated with others that
+            begin there.
     """
 
-    kind: Literal["inputs", "gaussian", "other"]
+    kind: Literal["inputs", "unknown", "gaussian", "other"]
     source: str
     centred: bool
     fresh: bool
@@ -28,6 +31,11 @@ class Law:
     def inputs(cls) -> "Law":
         """That of raw inputs."""
         return cls("inputs", "the inputs", centred=False, fresh=False)
+
+    @classmethod
+    def unknown(cls) -> "Law":
+        """That of the values before a layer by itself, which may stand anywhere: whatever suits it."""
+        return cls("unknown", "the layers before", centred=True, fresh=False)
 
     @classmethod
     def weighted(cls, source: str) -> "Law":

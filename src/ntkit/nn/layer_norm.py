@@ -38,8 +38,8 @@ class LayerNorm(Layer):
         axes = tuple(self.axes) if isinstance(self.axes, list | tuple) else (self.axes,)
         if -1 not in axes or not all(isinstance(axis, int) and -4 <= axis < 0 for axis in axes):
             raise ValueError(
-                f"LayerNorm needs axes counted from the end, the channels -1 among them, got {self.axes!r}. Without the "
-                "channels there is no limit at infinite width."
+                f"LayerNorm needs axes counted from the end, the channels -1 among them, got {self.axes!r}. Without "
+                "the channels there is no limit at infinite width."
             )
         object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "eps", as_leaf("LayerNorm", "eps", self.eps, 0.0))
@@ -58,10 +58,10 @@ class LayerNorm(Layer):
         return input_shape
 
     def law(self, before: Law) -> Law:
-        if before.kind != "gaussian":
+        if before.kind not in ("gaussian", "unknown"):
             raise ValueError(
-                f"LayerNorm needs Gaussian values of mean zero, got those after {before.source}. Put it after a Dense or "
-                "Conv layer, before the activation."
+                f"LayerNorm needs Gaussian values of mean zero, got those after {before.source}. Put it after a Dense "
+                "or Conv layer, before the activation."
             )
         return before
 

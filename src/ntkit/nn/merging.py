@@ -40,7 +40,9 @@ def _total(states: Sequence[KernelState], weights: Sequence[float], width: Any) 
     first = states[0]
     nngp = total([state.nngp for state in states])
     ntk = None if first.ntk is None else total([state.ntk for state in states])
-    after = replace(first, nngp=nngp, ntk=ntk, width=width, **_own(states, lambda own: _total(own, weights, width)))
+    after = replace(
+        first, nngp=nngp, ntk=ntk, width=width, **_own(states, lambda own: _total(own, weights, width))
+    )
     if first.alike:
         return replace(after, var1=nngp, var2=nngp)
     if any(state.var1 is None for state in states):
@@ -101,8 +103,9 @@ def merged_shape(who: str, shapes: Sequence[tuple[int, ...]], merge: Merge) -> t
     compared = [shape[:-1] if merge == "concat" else shape for shape in shapes]
     if any(shape != compared[0] for shape in compared):
         raise ValueError(
-            f"{who} needs branches whose outputs have one shape, got {' and '.join(map(str, shapes))}. Give the branches "
-            "equal widths, strides and padding; a shortcut past strides or another width is a Conv of filter 1 with them."
+            f"{who} needs branches whose outputs have one shape, got {' and '.join(map(str, shapes))}. Give the "
+            "branches equal widths, strides and padding; a shortcut past strides or another width is a Conv of filter 1 "
+            "with them."
         )
     if merge == "concat":
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
@@ -125,11 +128,13 @@ def merged_law(who: str, laws: Sequence[Law], before: Law, merge: Merge) -> Law:
         if merge == "sum" and sum(not law.centred for law in laws) > 1:
             sources = " and ".join(law.source for law in laws if not law.centred)
             raise ValueError(
-                f"{who} needs summands of mean zero but for one, got the outputs of {sources}. End branches with a Dense "
-                "or Conv layer."
+                f"{who} needs summands of mean zero but for one, got the outputs of {sources}. End branches with a "
+                "Dense or Conv layer."
             )
     if merge == "product":
         centred = any(law.centred and law.fresh for law in laws)
-    gaussian = merge == "sum" and all(law.kind == "gaussian" for law in laws)
-    kept = before.fresh or fresh
-    return Law("gaussian" if gaussian else "other", who, centred, kept)
+    kinds = {law.kind for law in laws}
+    kind = "other"
+    if merge == "sum" and kinds <= {"gaussian", "unknown"}:
+        kind = "unknown" if "unknown" in kinds else "gaussian"
+    return Law(kind, who, centred, before.fresh or fresh)

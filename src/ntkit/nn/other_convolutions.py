@@ -150,9 +150,7 @@ class ConvLocal(Averaging):
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> dict[str, jax.Array]:
         sizes = self.output_shape(input_shape)[1:-1]
         key_weight, key_bias = jax.random.split(key)
-        weight = jax.random.normal(
-            key_weight, (*sizes, prod(self.filter_shape), input_shape[-1], self.width)
-        )
+        weight = jax.random.normal(key_weight, (*sizes, prod(self.filter_shape), input_shape[-1], self.width))
         return scaled_draw(self, weight, jax.random.normal(key_bias, (*sizes, self.width)))
 
     def apply(self, params: Any, x: Float[jax.Array, "n *s c"]) -> Float[jax.Array, "n *t k"]:

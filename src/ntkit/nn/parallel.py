@@ -1,7 +1,7 @@
 """Branches that begin at the same values and are merged; residual connections; repetition."""
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -39,7 +39,9 @@ class _Branches(Layer):
                 hint = " Did you mean to call the class, as in Relu()?" if isinstance(branch, type) else ""
                 raise ValueError(f"{who} needs layers, got {branch!r} as branch {position}.{hint}")
             if any(isinstance(part, Scale) for part in getattr(branch, "layers", (branch,))):
-                raise ValueError(f"Scale needs to stand first, on the inputs, got branch {position} of {who}.")
+                raise ValueError(
+                    f"Scale needs to stand first, on the inputs, got branch {position} of {who}."
+                )
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Any, ...]:
         self.output_shape(input_shape)
@@ -109,8 +111,8 @@ class Parallel(_Branches):
         concat   nngp' = sum_k f_k nngp_k   ntk' = sum_k f_k ntk_k
         product  nngp' = prod_k nngp_k      ntk' = sum_k ntk_k prod_(j != k) nngp_j
 
-    (Yang 2019, "Tensor programs I", for sums). At most one branch of a sum or product may be without weights, and at most
-    one of a sum may have values whose mean is not zero: there would be covariances between branches.
+    (Yang 2019, "Tensor programs I", for sums). At most one branch of a sum or product may be without weights, and at
+    most one of a sum may have values whose mean is not zero: there would be covariances between branches.
 
     Args:
         branches: the layers, at least one.
@@ -155,9 +157,9 @@ class Parallel(_Branches):
 class Residual(_Branches):
     """A residual connection, `y = body(x) + shortcut(x)`: `nngp' = nngp_body + nngp_shortcut`, as `ntk'`.
 
-    He et al. (2016), "Deep residual learning"; the kernels follow from the independence of the weights (see `Parallel`).
-    The body should end in a layer with weights: one that ends in an activation has values of mean other than zero, which
-    are correlated with the shortcut's wherever those are likewise.
+    He et al. (2016), "Deep residual learning"; the kernels follow from the independence of the weights (see
+    `Parallel`). The body should end in a layer with weights: one that ends in an activation has values of mean other
+    than zero, which are correlated with the shortcut's wherever those are likewise.
 
     Args:
         body: the layer, usually a `Serial`.
@@ -168,7 +170,7 @@ class Residual(_Branches):
     """
 
     body: Layer
-    shortcut: Layer = Identity()
+    shortcut: Layer = field(default_factory=Identity)
 
     def __post_init__(self) -> None:
         self._check()
@@ -190,26 +192,28 @@ class Residual(_Branches):
 class Repeat(Layer):
     """A layer several times in a row: weights of its own each time, but one set of hyper-parameters.
 
-    The same kernels as `Serial(layer, layer, ...)`; a gradient in `layer.w_std` is the sum over the repetitions.
+    The same kernels as `Serial(body, body, ...)`; a gradient in `body.w_std` is the sum over the repetitions.
 
     Args:
-        layer: the layer, often a `Serial` or a `Residual`.
+        body: the layer, often a `Serial` or a `Residual`.
         times: how often, at least once.
 
     Raises:
         ValueError: for something that is not a layer, `times` below 1, or a layer that cannot follow itself.
     """
 
-    layer: Layer
+    body: Layer
     times: int
 
     def __post_init__(self) -> None:
         if not isinstance(self.times, int) or self.times < 1:
             raise ValueError(f"Repeat needs times as a whole number of at least 1, got {self.times!r}.")
+        if not isinstance(self.body, Layer):
+            raise ValueError(f"Repeat needs a layer, got {self.body!r}.")
         self._serial()
 
     def _serial(self) -> Serial:
-        return Serial(*(self.layer,) * self.times)
+        return Serial(*(self.body,) * self.times)
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Any, ...]:
         return self._serial().init(key, input_shape)
@@ -235,11 +239,11 @@ class Repeat(Layer):
 
     @property
     def mixes_pixels(self) -> bool:
-        return self.layer.mixes_pixels
+        return self.body.mixes_pixels
 
     @property
     def needs_variances(self) -> bool:
-        return self.layer.needs_variances
+        return self.body.needs_variances
 
     @property
     def needs_own(self) -> bool:
@@ -247,7 +251,7 @@ class Repeat(Layer):
 
     @property
     def random(self) -> bool:
-        return self.layer.random
+        return self.body.random
 
     @property
     def homogeneity(self) -> float | None:
@@ -255,7 +259,7 @@ class Repeat(Layer):
 
     @property
     def adaptable(self) -> bool:
-        return self.layer.adaptable
+        return self.body.adaptable
 
     def adapt(self, state: KernelState, resolution: float) -> Layer:
         return self._serial().adapt(state, resolution) if self.adaptable else self

@@ -18,7 +18,9 @@ from ntkit.numerics.trees import pytree
 def selected(state: KernelState, select: Callable[[jax.Array, Sequence[int]], jax.Array]) -> KernelState:
     """The state at some of its pixels; `select(array, axes)` picks them along neighbouring spatial axes."""
     first, spatial = state.batch, state.spatial
-    sides = [range(first + side * spatial, first + (side + 1) * spatial) for side in range(len(state.axes[0]))]
+    sides = [
+        range(first + side * spatial, first + (side + 1) * spatial) for side in range(len(state.axes[0]))
+    ]
 
     def picked(array: Any) -> Any:
         for axes in reversed(sides):

@@ -49,7 +49,7 @@ class Serial(Layer):
                     f"Scale needs to stand first, on the inputs, got position {position}. Move it."
                 )
         object.__setattr__(self, "layers", tuple(flat))
-        self.law(Law.inputs())
+        self.law(Law.unknown())
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"Serial is immutable; build a new one instead of setting {name}.")

@@ -141,7 +141,11 @@ class KernelState:
         itself = self.same_pixel
 
         def spread(part: Any, elsewhere: float) -> Any:
-            return None if part is None else jnp.where(itself, part.reshape(part.shape + (1,) * self.spatial), elsewhere)
+            return (
+                None
+                if part is None
+                else jnp.where(itself, part.reshape(part.shape + (1,) * self.spatial), elsewhere)
+            )
 
         return replace(
             after,

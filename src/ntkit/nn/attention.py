@@ -1,0 +1,194 @@
+"""Self-attention over all pixels, in the two scalings that have an exact limit."""
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from ntkit.nn.base import Layer
+from ntkit.nn.law import Law
+from ntkit.nn.mixing import require_pairs
+from ntkit.nn.state import KernelState, pixel_diagonal
+from ntkit.numerics.trees import as_leaf, pytree
+
+_STDS = ("query_std", "key_std", "value_std", "out_std", "b_std")
+
+
+@pytree("width", "heads", "head_width", "scaling", "mechanism")
+@dataclass(frozen=True, eq=False)
+class GlobalSelfAttention(Layer):
+    """Multi-head self-attention in which every pixel attends to all pixels (Hron et al. 2020, "Infinite attention").
+
+    With weights of independent standard normal entries, heads of d values and channels of variance `nngp`,
+
+    "linear": scores `query_std key_std q.k / d` with one weight matrix for queries and keys. They tend to
+    `S = query_std key_std nngp(p, q)` of the image itself, so that with attention `G = softmax(S)` or `G = S`
+
+        nngp' = (out_std value_std)^2 G1 nngp G2^T + b_std^2
+        ntk'  = (out_std value_std)^2 G1 (ntk + 2 nngp) G2^T + b_std^2
+
+    "root": scores `q.k / sqrt(d)` with weights of their own, which stay random; only without softmax is there a
+    closed form. With `s = (out_std value_std query_std key_std)^2` and sums over all pairs of pixels q, q'
+
+        nngp' = s nngp(p, p') sum nngp(q, q')^2 + b_std^2
+        ntk'  = s (4 nngp(p, p') sum nngp^2 + ntk(p, p') sum nngp^2 + 2 nngp(p, p') sum nngp ntk) + b_std^2
+
+    Args:
+        width: number of output channels.
+        heads: number of heads of the finite layer; both limits are those of many, of many values each.
+        head_width: values of a head.
+        scaling: "linear" or "root".
+        mechanism: "softmax" (with "linear") or "identity".
+        query_std: standard deviation of the query weights, as all at least 0.
+        key_std: of the key weights.
+        value_std: of the value weights.
+        out_std: of the output weights.
+        b_std: of the output biases.
+
+    Raises:
+        ValueError: for softmax with scaling "root", whose limit has no closed form, and for sizes or standard
+            deviations out of range.
+    """
+
+    width: int
+    heads: int = 8
+    head_width: int = 64
+    scaling: Literal["linear", "root"] = "linear"
+    mechanism: Literal["softmax", "identity"] = "softmax"
+    query_std: Any = 1.0
+    key_std: Any = 1.0
+    value_std: Any = 1.0
+    out_std: Any = 1.0
+    b_std: Any = 0.0
+
+    def __post_init__(self) -> None:
+        who = "GlobalSelfAttention"
+        for name in ("width", "heads", "head_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{who} needs {name} of at least 1, got {getattr(self, name)}.")
+        if self.scaling not in ("linear", "root"):
+            raise ValueError(f'{who} needs scaling "linear" or "root", got {self.scaling!r}.')
+        if self.mechanism not in ("softmax", "identity"):
+            raise ValueError(f'{who} needs mechanism "softmax" or "identity", got {self.mechanism!r}.')
+        if self.scaling == "root" and self.mechanism == "softmax":
+            raise ValueError(
+                f'{who} needs scaling "linear" for softmax: with "root" the scores stay random and the expectation of '
+                'their softmax has no closed form. Use scaling="linear", or mechanism="identity".'
+            )
+        for name in _STDS:
+            object.__setattr__(self, name, as_leaf(who, name, getattr(self, name), 0.0))
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> dict[str, jax.Array]:
+        self.output_shape(input_shape)
+        keys = jax.random.split(key, 5)
+        inner = (self.heads, input_shape[-1], self.head_width)
+        params = {
+            "query": jax.random.normal(keys[0], inner),
+            "value": jax.random.normal(keys[1], inner),
+            "out": jax.random.normal(keys[2], (self.heads, self.head_width, self.width)),
+            "bias": jax.random.normal(keys[3], (self.width,)),
+        }
+        return params if self.scaling == "linear" else params | {"key": jax.random.normal(keys[4], inner)}
+
+    def apply(self, params: Any, x: Float[jax.Array, "n *s c"]) -> Float[jax.Array, "n *s k"]:
+        self.output_shape(x.shape)
+        pixels = x.reshape(x.shape[0], -1, x.shape[-1])
+
+        def project(name: str) -> jax.Array:
+            weight = params[name]
+            return jnp.einsum("npc,hcd->nhpd", pixels, weight, precision="highest") / x.shape[-1] ** 0.5
+
+        query, value = project("query"), project("value")
+        key = query if self.scaling == "linear" else project("key")
+        scores = jnp.einsum("nhpd,nhqd->nhpq", query, key, precision="highest")
+        scores = self.query_std * self.key_std * scores
+        scores = scores / self.head_width ** (1.0 if self.scaling == "linear" else 0.5)
+        if self.mechanism == "softmax":
+            scores = jax.nn.softmax(scores, axis=-1)
+        seen = jnp.einsum("nhpq,nhqd->nhpd", scores, value, precision="highest")
+        out = jnp.einsum("nhpd,hdk->npk", seen, params["out"], precision="highest")
+        out = self.out_std * self.value_std * out / (self.heads * self.head_width) ** 0.5
+        out = out + self.b_std * params["bias"].reshape(1, 1, -1)
+        return out.reshape(*x.shape[:-1], self.width)
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(input_shape) < 3:
+            raise ValueError(
+                f"GlobalSelfAttention needs inputs of shape (n, *pixels, channels), got {tuple(input_shape)}. Leave "
+                "out Flatten and pooling before it."
+            )
+        return (*input_shape[:-1], self.width)
+
+    def law(self, before: Law) -> Law:
+        return Law.weighted("GlobalSelfAttention")
+
+    @property
+    def mixes_pixels(self) -> bool:
+        return True
+
+    @property
+    def needs_own(self) -> bool:
+        return self.scaling == "linear"
+
+    def propagate(self, state: KernelState) -> KernelState:
+        require_pairs("GlobalSelfAttention", state)
+        shape, pixels, dtype = state.nngp.shape, prod(state.shape), state.nngp.dtype
+        batch = shape[: state.batch]
+        nngp, ntk = (
+            None if part is None else part.reshape(*batch, pixels, pixels) for part in (state.nngp, state.ntk)
+        )
+        query, key, value, out, b = (jnp.asarray(getattr(self, name), dtype) for name in _STDS)
+        if self.scaling == "linear":
+            scale = jnp.square(out * value)
+            nngp, ntk = self._attended(state, nngp, ntk, query * key)
+        else:
+            scale = jnp.square(out * value * query * key)
+            nngp, ntk = _scored(nngp, ntk)
+        nngp = (scale * nngp + b * b).reshape(shape)
+        ntk = None if ntk is None else (scale * ntk + b * b).reshape(shape)
+        after = replace(
+            state,
+            nngp=nngp,
+            ntk=ntk,
+            var1=None,
+            var2=None,
+            defect=None,
+            surplus=None,
+            width=self.width,
+            own1=None,
+            own2=None,
+        )
+        if not state.same:
+            return after
+        var = pixel_diagonal(nngp, after.axes)
+        return after.with_variances(var, var)
+
+    def _attended(self, state: KernelState, nngp: jax.Array, ntk: Any, scale: jax.Array) -> tuple:
+        """`G1 nngp G2^T` and `G1 (ntk + 2 nngp) G2^T`."""
+        owns = (state.nngp, state.nngp) if state.same else (state.own1.nngp, state.own2.nngp)
+        weights = []
+        for own in owns:
+            scores = scale * own.reshape(len(own), *nngp.shape[-2:])
+            weights.append(jax.nn.softmax(scores, axis=-1) if self.mechanism == "softmax" else scores)
+        axes = "apq,aqr,asr->aps" if state.same else "apq,abqr,bsr->abps"
+
+        def weigh(part: jax.Array) -> jax.Array:
+            return jnp.einsum(axes, weights[0], part, weights[1], precision="highest")
+
+        return weigh(nngp), None if ntk is None else weigh(ntk + 2.0 * nngp)
+
+
+def _scored(nngp: jax.Array, ntk: Any) -> tuple:
+    """Both kernels of unscaled scores without softmax."""
+
+    def total(values: jax.Array) -> jax.Array:
+        return jnp.sum(values, axis=(-2, -1), keepdims=True)
+
+    squares = total(nngp * nngp)
+    after = nngp * squares
+    if ntk is None:
+        return after, None
+    return after, 4.0 * after + ntk * squares + 2.0 * nngp * total(nngp * ntk)
