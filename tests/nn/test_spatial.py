@@ -17,7 +17,7 @@ from ntkit.errors import FusionError
 from ntkit.kernels import nngp_and_ntk
 
 PEER = json.loads((Path(__file__).parent / "peer_kernels.json").read_text())
-QUICK = ("flat", "valid_stride", "std", "res_proj", "pool_norm", "ln_sp", "convt_v", "convl", "head")
+QUICK = ("flat", "valid_stride", "std", "res_proj", "pool_norm", "ln_sp", "convt_v", "convl", "head", "drop")
 """Those that compile fast; the others are slow tests."""
 
 
