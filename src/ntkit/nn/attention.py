@@ -137,9 +137,8 @@ class GlobalSelfAttention(Layer):
         require_pairs("GlobalSelfAttention", state)
         shape, pixels, dtype = state.nngp.shape, prod(state.shape), state.nngp.dtype
         batch = shape[: state.batch]
-        nngp, ntk = (
-            None if part is None else part.reshape(*batch, pixels, pixels) for part in (state.nngp, state.ntk)
-        )
+        nngp = state.nngp.reshape(*batch, pixels, pixels)
+        ntk = None if state.ntk is None else state.ntk.reshape(nngp.shape)
         query, key, value, out, b = (jnp.asarray(getattr(self, name), dtype) for name in _STDS)
         if self.scaling == "linear":
             scale = jnp.square(out * value)

@@ -45,7 +45,7 @@ class Dropout(Layer):
     def apply(self, params: Any, x: Float[jax.Array, "*s c"]) -> Float[jax.Array, "*s c"]:
         seed = jax.lax.stop_gradient(params["seed"]).astype(jnp.int32)
         kept = jax.random.bernoulli(jax.random.key(seed), self.keep, x.shape)
-        return jnp.where(kept, x / self.keep, 0.0)
+        return x * kept / self.keep
 
     def law(self, before: Law) -> Law:
         return replace(before, kind="other", source="Dropout")

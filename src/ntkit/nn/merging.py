@@ -104,8 +104,8 @@ def merged_shape(who: str, shapes: Sequence[tuple[int, ...]], merge: Merge) -> t
     if any(shape != compared[0] for shape in compared):
         raise ValueError(
             f"{who} needs branches whose outputs have one shape, got {' and '.join(map(str, shapes))}. Give the "
-            "branches equal widths, strides and padding; a shortcut past strides or another width is a Conv of filter 1 "
-            "with them."
+            "branches equal widths, strides and padding; a shortcut past strides or another width is a Conv of filter "
+            "1 with them."
         )
     if merge == "concat":
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))

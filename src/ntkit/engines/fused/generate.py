@@ -130,7 +130,9 @@ def loop_source(program: Program, plane: bool = False) -> str:
     if plane:
         lines += [f"    {name}_ = rows[{k}, i : i + cov_.size]" for k, name in enumerate(sides.rows)]
     else:
-        lines += [f"    {name} = {_load(program, name, f'rows[{k}, i]')}" for k, name in enumerate(sides.rows)]
+        lines += [
+            f"    {name} = {_load(program, name, f'rows[{k}, i]')}" for k, name in enumerate(sides.rows)
+        ]
     varying = (*sides.rows, *sides.columns) if plane else sides.columns
     # Slices first: of an index `first + j` Numba cannot tell that it is not negative, and does not vectorise.
     lines += [
@@ -212,9 +214,7 @@ def _loop(
     wanted = program.needed([value for _, value in targets], ready)
     lines = ["    for j in range(cov_.size):"]
     lines += [f"        {name} = {name}_[j]" for name in STATE if name in wanted]
-    lines += [
-        f"        {name} = {_load(program, name, f'{name}_[j]')}" for name in varying if name in wanted
-    ]
+    lines += [f"        {name} = {_load(program, name, f'{name}_[j]')}" for name in varying if name in wanted]
     for operation in operations:
         (output,) = operation.outputs
         if output in wanted:

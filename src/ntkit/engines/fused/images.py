@@ -32,6 +32,9 @@ BLOCK = 16
 """Images of the first set that share what is prepared of an image of the second, and the side of a tile."""
 
 
+OVERFLOW = "The {} kernel needs more than {} can hold. Use float64, a smaller w_std, fewer layers or standardised images."
+
+
 @dataclass(frozen=True)
 class Window:
     """An average over a window of stride 1 with zero padding that keeps the image's size."""
@@ -179,7 +182,7 @@ def plane_tables(fused: FusedImages, x: np.ndarray, names: tuple[str, ...]) -> l
     vectors: list[list[list[np.ndarray]]] = [[] for _ in names]
     for step, program, fan_in in zip(fused.chain.steps, fused.programs, fused.chain.widths, strict=True):
         if isinstance(step, Window):
-            after = window_average(var, step.shape)
+            after = window_average(_finite(var), step.shape)
             root, root_after = np.sqrt(var), np.sqrt(after)
             inverse = np.divide(1.0, root_after, out=np.zeros_like(root_after), where=root_after > 0)
             numbers = np.stack([part.reshape(count, size) for part in (root, root_after, inverse)], axis=1)
@@ -210,7 +213,9 @@ def plane_tables(fused: FusedImages, x: np.ndarray, names: tuple[str, ...]) -> l
         fixed_table[k, : len(fixed)] = fixed
     tables = []
     for numbers, series in zip(values, vectors, strict=True):
-        table = np.zeros((count, steps, max(WINDOW_SIDES, *(part.shape[1] for part in numbers)), size), fused.dtype)
+        table = np.zeros(
+            (count, steps, max(WINDOW_SIDES, *(part.shape[1] for part in numbers)), size), fused.dtype
+        )
         for k, part in enumerate(numbers):
             table[:, k, : part.shape[1]] = part
         most = max(len(part) for part in series)
@@ -226,6 +231,17 @@ def plane_tables(fused: FusedImages, x: np.ndarray, names: tuple[str, ...]) -> l
     return tables
 
 
+def _finite(var: np.ndarray) -> np.ndarray:
+    """Variances of pixels, if they are numbers.
+
+    Raises:
+        KernelOverflowError: otherwise.
+    """
+    if not np.isfinite(var).all():
+        raise KernelOverflowError(OVERFLOW.format("nngp", var.dtype))
+    return var
+
+
 def window_average(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The mean over a window of taps, zero outside; shape (n, height, width)."""
     result = planes
@@ -235,7 +251,9 @@ def window_average(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         width[axis] = (-taps[0], taps[-1])
         padded = np.pad(result, width)
         length = planes.shape[axis]
-        result = sum(np.take(padded, range(k, k + length), axis=axis) for k in range(size)) / size
+        # Shares first: a sum could overflow where the mean does not.
+        padded = padded / padded.dtype.type(size)
+        result = sum(np.take(padded, range(k, k + length), axis=axis) for k in range(size))
     return result
 
 
@@ -276,7 +294,9 @@ def working_bytes(fused: FusedImages, plan: Plan, pixels: int) -> int:
     for program in fused.programs:
         if program is not None:
             sides = sides_of(program)
-            vectors = sum(program.forms[name].shape[0] for name in (*sides.row_vectors, *sides.column_vectors))
+            vectors = sum(
+                program.forms[name].shape[0] for name in (*sides.row_vectors, *sides.column_vectors)
+            )
             numbers = max(numbers, len(sides.rows) + len(sides.columns) + vectors)
     return plan.threads * 3 * plan.tile * len(fused.kinds) * numbers * pixels * fused.dtype.itemsize
 
@@ -330,7 +350,13 @@ def own_averages(fused: FusedImages, x: np.ndarray, plan: Plan) -> list[np.ndarr
 
 
 def _with_head(
-    fused: FusedImages, grams: Sequence[np.ndarray], var1: np.ndarray, var2: np.ndarray, ntk: bool, *, same: bool
+    fused: FusedImages,
+    grams: Sequence[np.ndarray],
+    var1: np.ndarray,
+    var2: np.ndarray,
+    ntk: bool,
+    *,
+    same: bool,
 ) -> Grams:
     """The layers on vectors, by their own `propagate`.
 
@@ -339,14 +365,13 @@ def _with_head(
     """
     with precision(fused.dtype):
         width = fused.chain.width
-        values = _head(fused.chain.head, grams[0], grams[1] if ntk else None, var1, var2, width=width, same=same)
+        values = _head(
+            fused.chain.head, grams[0], grams[1] if ntk else None, var1, var2, width=width, same=same
+        )
         result = Grams(*(None if value is None else np.array(value) for value in values))
     for name, gram in zip(("nngp", "ntk"), result, strict=True):
         if gram is not None and not np.isfinite(gram).all():
-            raise KernelOverflowError(
-                f"The {name} kernel needs more than {gram.dtype} can hold. Use float64, a smaller w_std, fewer layers "
-                "or standardised images."
-            )
+            raise KernelOverflowError(OVERFLOW.format(name, gram.dtype))
     return result
 
 

@@ -50,7 +50,8 @@ def _window(number: int, taps: Taps) -> str:
         lines.append("    for j in range(size):")
         for plane, to in zip(source, target, strict=True):
             terms = [
-                f"{plane}_{k}[j]" if shift == 0 else f"mask{k}[j] * {plane}_{k}[j]" for k, shift in enumerate(steps)
+                f"{plane}_{k}[j]" if shift == 0 else f"mask{k}[j] * {plane}_{k}[j]"
+                for k, shift in enumerate(steps)
             ]
             factor = "share * " if stride == "width" else ""
             lines.append(f"        {to}_to[j] = {factor}({' + '.join(terms)})")
