@@ -195,7 +195,6 @@ def fill(prepared: Prepared) -> Grams:
 def with_own_diagonal(prepared: Prepared, grams: Grams) -> Grams:
     """Write every input's kernel with itself onto the diagonal, where other entries' formula would not tell it."""
     if prepared.plan.symmetric and (prepared.spatial or prepared.network.random):
-<<<<<<< HEAD
         x = prepared.points1.x
         diagonals = prepared.diagonals
         if diagonals is None:
@@ -203,11 +202,7 @@ def with_own_diagonal(prepared: Prepared, grams: Grams) -> Grams:
                 own_values = images.diagonals(prepared.network, x, prepared.ntk)
             diagonals = _finite(own_values, np.square(x).mean(axis=tuple(range(1, x.ndim))))
         for gram, own in zip(grams, diagonals, strict=True):
-            if gram is not None:
-=======
-        for gram, own in zip(grams, prepared.diagonals, strict=True):
             if isinstance(gram, np.ndarray):
->>>>>>> five
                 np.fill_diagonal(gram, own)
     return grams
 

@@ -32,7 +32,7 @@ BLOCK = 16
 """Images of the first set that share what is prepared of an image of the second, and the side of a tile."""
 
 
-OVERFLOW = "The {} kernel needs more than {} can hold. Use float64, a smaller w_std, fewer layers or standardised images."
+OVERFLOW = "The {} kernel needs more than {} can hold. Use float64, a smaller w_std or standardised images."
 
 
 @dataclass(frozen=True)
