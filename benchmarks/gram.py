@@ -184,7 +184,9 @@ def main() -> None:
     )
     parser.add_argument("--peer", help="interpreter with neural-tangents")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument(
+        "--only", default="", help="cases whose name contains this; the folder's others are kept"
+    )
     parser.add_argument("--no-memory", action="store_true", help="leave out the memory at N = 10,000")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
@@ -197,6 +199,12 @@ def main() -> None:
     kernels = {name: path for name, path in interpreters.items() if name not in ("product", "rbf")}
     peaks = {} if options.no_memory else memory(kernels)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.only and (options.out / "gram.json").exists():
+        before = json.loads((options.out / "gram.json").read_text())
+        measured = {
+            name: (before["times"] | measured)[name] for name in CASES if name in before["times"] | measured
+        }
+        peaks = before["memory"] | peaks
     (options.out / "gram.json").write_text(json.dumps({"times": measured, "memory": peaks}, indent=1))
     (options.out / "gram.md").write_text(table(measured, peaks))
     print(table(measured, peaks))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from ntkit.errors import KernelOverflowError
 from ntkit.nn.state import KernelState
 from ntkit.numerics.gaussian_pair import GaussianPair
 
@@ -32,7 +33,18 @@ class Points(NamedTuple):
 
     @classmethod
     def of(cls, x: np.ndarray) -> "Points":
+        """The points, if their squares are numbers.
+
+        Raises:
+            KernelOverflowError: otherwise.
+        """
         var = np.einsum("ij,ij->i", x, x) / x.shape[1]
+        if not np.isfinite(var).all():
+            worst = int(np.flatnonzero(~np.isfinite(var))[0])
+            raise KernelOverflowError(
+                f"The square of point {worst} needs more than {x.dtype} can hold (its largest feature is "
+                f"{np.abs(x[worst]).max():.3g}). Standardise the inputs."
+            )
         return cls(x, var, np.sqrt(var))
 
     def rows(self, block: slice) -> "Points":
