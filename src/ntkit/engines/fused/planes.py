@@ -100,6 +100,36 @@ def shifted(plane, down, across, height, width, out):
 
 
 @njit(**OPTIONS)
+def enter(before1, before2, cov, tangent, defect, distance, carried, product):
+    """What a window averages, from the state."""
+    full_width()
+    for j in range(cov.size):
+        gap = before1[j] - before2[j]
+        distance[j] = gap * gap + f(2.0) * (before1[j] * before2[j]) * defect[j]
+        carried[j] = tangent[j]
+        product[j] = cov[j]
+
+
+@njit(**OPTIONS)
+def leave(after1, after2, inverse1, inverse2, taps, distance, carried, product, cov, tangent, defect, surplus):
+    """The state, from what a window averaged."""
+    full_width()
+    for j in range(cov.size):
+        gap = after1[j] - after2[j]
+        inverse = inverse1[j] * inverse2[j]
+        part = f(0.5) * (distance[j] - gap * gap) * inverse
+        # Terms that fall out of one image only do not show in masked distances.
+        part = part if taps[j] == f(0.0) else f(1.0) - product[j] * inverse
+        part = part if part > f(SNAP) else f(0.0)
+        part = part if part < f(2.0) else f(2.0)
+        part = part if inverse > f(0.0) else f(1.0)
+        defect[j] = part
+        surplus[j] = f(2.0) - part
+        cov[j] = product[j]
+        tangent[j] = carried[j]
+
+
+@njit(**OPTIONS)
 def pairs(steps, kinds, taps_down, taps_across, constants, rows, columns, row_vectors, column_vectors, x1, x2, height,
           width, all_offsets, nngp, ntk):
     """Both kernels of every image of one block with every image of another, averaged over pixel pairs.
@@ -146,7 +176,7 @@ def pairs(steps, kinds, taps_down, taps_across, constants, rows, columns, row_ve
                     for j in range(size):
                         distance[j] = f(0.0)
                         product[j] = f(0.0)
-                        tangent[j] = f(0.0)
+                        carried[j] = f(0.0)
                     for channel in range(image.shape[0]):
                         left, right = x1[a, channel], image[channel]
                         for j in range(size):
@@ -156,31 +186,11 @@ def pairs(steps, kinds, taps_down, taps_across, constants, rows, columns, row_ve
                     fresh = True
                     for step in range(count):
                         if steps[step] == 0:
-                            before1, before2 = rows[a, step, 0], moved[step, 0]
-                            after1, after2 = rows[a, step, 1], moved[step, 1]
-                            inverse1, inverse2 = rows[a, step, 2], moved[step, 2]
-                            taps = uneven_taps[kinds[step]]
                             if not fresh:
-                                for j in range(size):
-                                    gap = before1[j] - before2[j]
-                                    distance[j] = gap * gap + f(2.0) * (before1[j] * before2[j]) * defect[j]
-                                    product[j] = cov[j]
-                            for j in range(size):
-                                carried[j] = tangent[j]
+                                enter(rows[a, step, 0], moved[step, 0], cov, tangent, defect, distance, carried, product)
                             WINDOWS
-                            for j in range(size):
-                                gap = after1[j] - after2[j]
-                                inverse = inverse1[j] * inverse2[j]
-                                part = f(0.5) * (distance[j] - gap * gap) * inverse
-                                # Terms that fall out of one image only do not show in masked distances.
-                                part = part if taps[j] == f(0.0) else f(1.0) - product[j] * inverse
-                                part = part if part > f(SNAP) else f(0.0)
-                                part = part if part < f(2.0) else f(2.0)
-                                part = part if inverse > f(0.0) else f(1.0)
-                                defect[j] = part
-                                surplus[j] = f(2.0) - part
-                                cov[j] = product[j]
-                                tangent[j] = carried[j]
+                            leave(rows[a, step, 1], moved[step, 1], rows[a, step, 2], moved[step, 2],
+                                  uneven_taps[kinds[step]], distance, carried, product, cov, tangent, defect, surplus)
                             fresh = False
                         LAYERS
                     total, total_tangent = sums[a, 0], sums[a, 1]
