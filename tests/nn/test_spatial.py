@@ -13,7 +13,6 @@ from tests.nn.spatial_networks import NETWORKS, block, conv, dense, flat, inputs
 from ntkit import NNGP, NTK, nn
 from ntkit.empirical import EmpiricalNTK
 from ntkit.engines import images
-from ntkit.errors import FusionError
 from ntkit.kernels import nngp_and_ntk
 
 PEER = json.loads((Path(__file__).parent / "peer_kernels.json").read_text())
@@ -257,11 +256,9 @@ def test_blocks_that_change_size_are_not_run_as_a_loop():
     assert network.output_shape((2, 8, 2)) == (2, 16)
 
 
-def test_a_plan_says_that_images_take_the_reference_engine():
+def test_a_plan_says_that_few_images_take_the_reference_engine():
     plan = NTK(NETWORKS["flat"][1]).plan(inputs("2d", 4))
-    assert plan.engine == "reference" and "images" in plan.reason
-    with pytest.raises(FusionError, match="images"):
-        NTK(NETWORKS["flat"][1], "fused")(inputs("2d"))
+    assert plan.engine == "reference" and "pairs of pixels do not repay compiling" in plan.reason
 
 
 def test_expansions_in_networks_of_images_reach_their_tolerance():

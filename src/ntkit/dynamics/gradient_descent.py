@@ -23,7 +23,7 @@ from ntkit.numerics.host import like
 
 def gradient_descent(
     ntk: Kernel,
-    x: Float[Array, "n d"],
+    x: Float[Array, "n *d"],
     y: Float[Array, "n k"],
     *,
     prior: Kernel | None = None,
@@ -127,7 +127,7 @@ class GradientDescent:
             )
         return Trained(self.training, moment.learnt(self.training.spectrum)[0])
 
-    def trajectory(self, steps: Any, x: Float[Array, "m d"]) -> Trajectory:
+    def trajectory(self, steps: Any, x: Float[Array, "m *d"]) -> Trajectory:
         """Mean (t, m, k) and variance (t, m) after several numbers of steps, in one pass over the kernels."""
         moments, _ = self._moments("GradientDescent.trajectory", steps)
         return trajectory("GradientDescent.trajectory", self.training, moments, x)
@@ -147,7 +147,7 @@ class GradientDescent:
         moments, counts = self._moments("GradientDescent.penalty", steps)
         return as_asked(self.ridge * self.training.penalties(moments), counts)
 
-    def test_loss(self, steps: Any, x: Float[Array, "m d"], y: Float[Array, "m k"]) -> Any:
+    def test_loss(self, steps: Any, x: Float[Array, "m *d"], y: Float[Array, "m k"]) -> Any:
         """The loss at other points, reduced over these; averaged over the ensemble when there is one."""
         moments, counts = self._moments("GradientDescent.test_loss", steps)
         return as_asked(test_losses("GradientDescent.test_loss", self.training, moments, x, y), counts)

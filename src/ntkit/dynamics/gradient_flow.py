@@ -26,7 +26,7 @@ from ntkit.numerics.host import like
 @overload
 def gradient_flow(
     ntk: Kernel,
-    x: Float[Array, "n d"],
+    x: Float[Array, "n *d"],
     y: Float[Array, "n k"],
     *,
     prior: Kernel | None = None,
@@ -43,7 +43,7 @@ def gradient_flow(
 @overload
 def gradient_flow(
     ntk: Kernel,
-    x: Float[Array, "n d"],
+    x: Float[Array, "n *d"],
     y: Float[Array, "n k"],
     *,
     prior: None = None,
@@ -59,7 +59,7 @@ def gradient_flow(
 
 def gradient_flow(
     ntk: Kernel,
-    x: Float[Array, "n d"],
+    x: Float[Array, "n *d"],
     y: Float[Array, "n k"],
     *,
     prior: Kernel | None = None,
@@ -195,7 +195,7 @@ class GradientFlow:
             )
         return Trained(self.training, moment.learnt(self.training.spectrum)[0])
 
-    def trajectory(self, times: Any, x: Float[Array, "m d"]) -> Trajectory:
+    def trajectory(self, times: Any, x: Float[Array, "m *d"]) -> Trajectory:
         """Mean (t, m, k) and variance (t, m) at several times, the kernels at `x` being evaluated once."""
         moments, _ = self._moments("GradientFlow.trajectory", times)
         return trajectory("GradientFlow.trajectory", self.training, moments, x)
@@ -232,7 +232,7 @@ class GradientFlow:
         moments, times = self._moments("GradientFlow.penalty", t)
         return as_asked(self.ridge * self.training.penalties(moments), times)
 
-    def test_loss(self, t: Any, x: Float[Array, "m d"], y: Float[Array, "m k"]) -> Any:
+    def test_loss(self, t: Any, x: Float[Array, "m *d"], y: Float[Array, "m k"]) -> Any:
         """The loss at other points, reduced over these; averaged over the ensemble as in `loss`."""
         moments, times = self._moments("GradientFlow.test_loss", t)
         return as_asked(test_losses("GradientFlow.test_loss", self.training, moments, x, y), times)

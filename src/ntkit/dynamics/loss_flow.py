@@ -27,7 +27,7 @@ from ntkit.dynamics.trained import outputs_at, start_at
 from ntkit.dynamics.trajectory import Trajectory
 from ntkit.inference.blocks import in_blocks
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_points, as_targets
+from ntkit.numerics.dtypes import Array, as_inputs, as_targets
 from ntkit.numerics.host import like, on_host, working
 
 TIGHTEST, LOOSEST = 1e-12, 1e-2
@@ -59,7 +59,7 @@ def loss_flow(
         )
     if not TIGHTEST <= tolerance <= LOOSEST:
         raise ValueError(f"{who} needs tolerance between {TIGHTEST:g} and {LOOSEST:g}, got {tolerance}.")
-    targets = on_host(as_targets(who, y, len(as_points(who, x))))
+    targets = on_host(as_targets(who, y, len(as_inputs(who, x))))
     as_loss(who, loss, targets)
     with jax.enable_x64(True):
         summed = jax.eval_shape(loss, *(jax.ShapeDtypeStruct(targets.shape, jnp.float64),) * 2).shape == ()
@@ -139,9 +139,9 @@ class LossFlow:
             )
         return LossTrained(self.training, self._in_span(weights)[0])
 
-    def trajectory(self, times: Any, x: Float[Array, "m d"]) -> Trajectory:
+    def trajectory(self, times: Any, x: Float[Array, "m *d"]) -> Trajectory:
         """Outputs (t, m, k) at several times, the kernel at `x` being evaluated once; no variance."""
-        x = as_points("LossFlow.trajectory", x)
+        x = as_inputs("LossFlow.trajectory", x)
         weights, _ = self._weights("LossFlow.trajectory", times)
         spans = self._in_span(weights)
 
@@ -184,10 +184,10 @@ class LossFlow:
         weights, times = self._weights("LossFlow.penalty", t)
         return as_asked(0.5 * self.ridge * (weights**2).sum(axis=(1, 2)), times)
 
-    def test_loss(self, t: Any, x: Float[Array, "m d"], y: Float[Array, "m k"]) -> Any:
+    def test_loss(self, t: Any, x: Float[Array, "m *d"], y: Float[Array, "m k"]) -> Any:
         """The loss at other points, reduced over these."""
         who = "LossFlow.test_loss"
-        x = as_points(who, x)
+        x = as_inputs(who, x)
         y = on_host(as_targets(who, y, len(x)))
         if y.shape[1] != self.targets.shape[1]:
             raise ValueError(
@@ -282,7 +282,7 @@ class LossTrained:
     training: SpectralTraining
     coefficients: Float[np.ndarray, "n k"]
 
-    def mean(self, x: Float[Array, "m d"]) -> Float[Array, "m k"]:
+    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m k"]:
         """The outputs at `x`, in its array library and dtype."""
         return outputs_at("LossTrained.mean", self.training, self.coefficients, x)
 

@@ -14,7 +14,7 @@ from ntkit.dynamics.filters import SpectralFilter
 from ntkit.dynamics.squared_loss import loss_weight
 from ntkit.kernels import evaluate
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_points, as_targets, is_concrete
+from ntkit.numerics.dtypes import Array, as_inputs, as_targets, is_concrete
 from ntkit.numerics.host import on_host
 from ntkit.solvers import Spectrum, decompose
 from ntkit.solvers.checks import check_gram
@@ -39,7 +39,7 @@ class SpectralTraining:
     ntk: Kernel
     prior: Kernel | None
     f0: Callable[[Any], Any] | None
-    x: Float[Array, "n d"]
+    x: Float[Array, "n *d"]
     reduction: str
     spectrum: Spectrum
     start: Float[np.ndarray, "n k"]
@@ -104,7 +104,7 @@ def spectral_training(
     reduction: str,
 ) -> SpectralTraining:
     """Check the arguments, evaluate the kernels on the training points in one pass, and decompose Θ."""
-    x = as_points(who, x)
+    x = as_inputs(who, x)
     y = as_targets(who, y, len(x))
     loss_weight(who, reduction, *y.shape)
     if prior is not None and f0 is not None:

@@ -11,7 +11,7 @@ from ntkit.inference.blocks import in_blocks
 from ntkit.inference.predictive import Predictive
 from ntkit.inference.variances import nonnegative
 from ntkit.kernels import evaluate
-from ntkit.numerics.dtypes import Array, as_points
+from ntkit.numerics.dtypes import Array, as_inputs
 from ntkit.numerics.host import like, working
 
 
@@ -49,12 +49,12 @@ class Trained(Predictive):
     training: SpectralTraining
     weights: Float[np.ndarray, " n"]
 
-    def mean(self, x: Float[Array, "m d"]) -> Float[Array, "m k"]:
+    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m k"]:
         training = self.training
         coefficients = training.spectrum.eigenvectors @ (self.weights[:, None] * training.error)
         return outputs_at("Trained.mean", training, coefficients, x)
 
-    def variance(self, x: Float[Array, "m d"]) -> Float[Array, " m"]:
+    def variance(self, x: Float[Array, "m *d"]) -> Float[Array, " m"]:
         training = _with_prior("Trained.variance", self.training)
 
         def block(points: Any) -> Any:
@@ -63,11 +63,11 @@ class Trained(Predictive):
             variance = prior - 2.0 * (raised * lowered).sum(axis=1)
             return like(nonnegative(variance, prior, points.dtype, "Trained.variance"), points)
 
-        return in_blocks(block, as_points("Trained.variance", x), len(training.x))
+        return in_blocks(block, as_inputs("Trained.variance", x), len(training.x))
 
-    def covariance(self, x: Float[Array, "m d"]) -> Float[Array, "m m"]:
+    def covariance(self, x: Float[Array, "m *d"]) -> Float[Array, "m m"]:
         training = _with_prior("Trained.covariance", self.training)
-        x = as_points("Trained.covariance", x)
+        x = as_inputs("Trained.covariance", x)
         prior, weights = working(training.prior(x), self.weights)
         raised, lowered = project(training, x).reduction(weights)
         change = raised @ lowered.T
@@ -83,7 +83,7 @@ def outputs_at(who: str, training: SpectralTraining, coefficients: Float[np.ndar
         )
         return like(start + cross @ amounts, points)
 
-    return in_blocks(block, as_points(who, x), len(training.x))
+    return in_blocks(block, as_inputs(who, x), len(training.x))
 
 
 def start_at(training: SpectralTraining, points: Any) -> Any:

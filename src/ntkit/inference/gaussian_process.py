@@ -15,7 +15,7 @@ from ntkit.inference.noisy import Noisy
 from ntkit.inference.predictive import Predictive
 from ntkit.inference.variances import nonnegative
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_points, as_targets, is_concrete, is_numpy
+from ntkit.numerics.dtypes import Array, as_inputs, as_targets, is_concrete, is_numpy
 from ntkit.numerics.host import like, working
 from ntkit.numerics.trees import as_leaf, pytree
 from ntkit.solvers import Cholesky, Factor, Solver
@@ -59,22 +59,22 @@ class GaussianProcess(Predictive):
             as_leaf("GaussianProcess", "noise", np.asarray(noise).item(), 0.0)
         object.__setattr__(self, "noise", noise)
 
-    def mean(self, x: Float[Array, "m d"]) -> Float[Array, "m 1"]:
-        x = as_points("GaussianProcess.mean", x)
+    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m 1"]:
+        x = as_inputs("GaussianProcess.mean", x)
         return like(np.zeros((len(x), 1)), x)
 
-    def covariance(self, x: Float[Array, "m d"]) -> Float[Array, "m m"]:
-        return self.kernel(as_points("GaussianProcess.covariance", x))
+    def covariance(self, x: Float[Array, "m *d"]) -> Float[Array, "m m"]:
+        return self.kernel(as_inputs("GaussianProcess.covariance", x))
 
-    def variance(self, x: Float[Array, "m d"]) -> Float[Array, " m"]:
-        return self.kernel.diag(as_points("GaussianProcess.variance", x))
+    def variance(self, x: Float[Array, "m *d"]) -> Float[Array, " m"]:
+        return self.kernel.diag(as_inputs("GaussianProcess.variance", x))
 
     def with_noise(self) -> Noisy:
         """The prior distribution of observations rather than of the function."""
         return Noisy(self, self.noise)
 
     def condition(
-        self, x: Float[Array, "n d"], y: Float[Array, "n k"], solver: Solver = DEFAULT_SOLVER
+        self, x: Float[Array, "n *d"], y: Float[Array, "n k"], solver: Solver = DEFAULT_SOLVER
     ) -> "Posterior":
         """The posterior given observations, `O(n^3)` once.
 
@@ -87,7 +87,7 @@ class GaussianProcess(Predictive):
             ValueError: for arrays that do not fit, or NumPy arrays when the hyper-parameters are traced.
             NotPositiveDefiniteError: when the solver fails; the text names the remedies.
         """
-        x = as_points("GaussianProcess.condition", x)
+        x = as_inputs("GaussianProcess.condition", x)
         y = as_targets("GaussianProcess.condition", y, len(x))
         if is_numpy(x, y) and not is_concrete(self):
             raise ValueError(
@@ -102,7 +102,7 @@ class GaussianProcess(Predictive):
         return Posterior(self, x, y, factor, factor.solve(y))
 
     def log_marginal_likelihood(
-        self, x: Float[Array, "n d"], y: Float[Array, "n k"], solver: Solver = DEFAULT_SOLVER
+        self, x: Float[Array, "n *d"], y: Float[Array, "n k"], solver: Solver = DEFAULT_SOLVER
     ) -> Float[Array, ""] | float:
         """`log p(y | x)`, summed over the outputs; differentiable when the arrays are JAX arrays.
 
@@ -126,7 +126,7 @@ class Posterior(Predictive):
     """
 
     prior: GaussianProcess
-    x: Float[Array, "n d"]
+    x: Float[Array, "n *d"]
     y: Float[Array, "n k"]
     factor: Factor
     weights: Float[Array, "n k"]
@@ -136,23 +136,23 @@ class Posterior(Predictive):
         """The variance of the observation noise."""
         return self.prior.noise
 
-    def mean(self, x: Float[Array, "m d"]) -> Float[Array, "m k"]:
+    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m k"]:
         def block(points: Any) -> Any:
             cross, weights = working(self.prior.kernel(points, self.x), self.weights)
             return like(cross @ weights, points)
 
-        return in_blocks(block, as_points("Posterior.mean", x), len(self.x))
+        return in_blocks(block, as_inputs("Posterior.mean", x), len(self.x))
 
-    def variance(self, x: Float[Array, "m d"]) -> Float[Array, " m"]:
+    def variance(self, x: Float[Array, "m *d"]) -> Float[Array, " m"]:
         def block(points: Any) -> Any:
             cross, prior = working(self.prior.kernel(self.x, points), self.prior.kernel.diag(points))
             variance = prior - (self.factor.whiten(cross) ** 2).sum(axis=0)
             return like(nonnegative(variance, prior, points.dtype, "Posterior.variance"), points)
 
-        return in_blocks(block, as_points("Posterior.variance", x), len(self.x))
+        return in_blocks(block, as_inputs("Posterior.variance", x), len(self.x))
 
-    def covariance(self, x: Float[Array, "m d"]) -> Float[Array, "m m"]:
-        x = as_points("Posterior.covariance", x)
+    def covariance(self, x: Float[Array, "m *d"]) -> Float[Array, "m m"]:
+        x = as_inputs("Posterior.covariance", x)
         cross, prior = working(self.prior.kernel(self.x, x), self.prior.kernel(x))
         whitened = self.factor.whiten(cross)
         return like(prior - whitened.T @ whitened, x)

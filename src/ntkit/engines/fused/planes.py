@@ -187,7 +187,8 @@ def pairs(steps, kinds, taps_down, taps_across, constants, rows, columns, row_ve
                     for step in range(count):
                         if steps[step] == 0:
                             if not fresh:
-                                enter(rows[a, step, 0], moved[step, 0], cov, tangent, defect, distance, carried, product)
+                                enter(rows[a, step, 0], moved[step, 0], cov, tangent, defect, distance, carried,
+                                      product)
                             WINDOWS
                             leave(rows[a, step, 1], moved[step, 1], rows[a, step, 2], moved[step, 2],
                                   uneven_taps[kinds[step]], distance, carried, product, cov, tangent, defect, surplus)
