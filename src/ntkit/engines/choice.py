@@ -145,7 +145,7 @@ def _choose_for_images(prepared: Prepared, engine: str) -> Choice:
         if engine == "fused":
             raise FusionError(f'engine="fused" cannot run this network: {reason}.') from None
         return Choice("reference", f"the fused engine cannot run it: {reason}", plan, None)
-    return Choice("fused", "a chain of convolutions of stride 1", fused_images.tiled(plan), fused)
+    return Choice("fused", "a chain of convolutions of stride 1", fused_images.tiled(fused, plan), fused)
 
 
 def _worth_compiling(network: Layer) -> int:

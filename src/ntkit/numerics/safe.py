@@ -5,7 +5,7 @@ their correlation, never from `rho`: near the diagonal `arccos(1 - eps)` has los
 defect none; near opposite directions the same holds of the surplus.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import jax
@@ -55,13 +55,14 @@ def _polynomial(coefficients: tuple[float, ...], defect: jax.Array) -> jax.Array
     return _split(coefficients, 2.0 * defect - 1.0)
 
 
-def _split(coefficients: tuple[float, ...], t: jax.Array) -> jax.Array:
+def _split(coefficients: Sequence[float], t: jax.Array) -> jax.Array:
     """Even and odd powers by themselves: short chains of operations keep a processor busy, one long one does not."""
     if len(coefficients) > 5:
         square = t * t
         return _split(coefficients[1::2], square) * t + _split(coefficients[::2], square)
-    series = jnp.full_like(t, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
+    highest, *others = reversed(coefficients)
+    series = jnp.full_like(t, highest)
+    for coefficient in others:
         series = series * t + coefficient
     return series
 

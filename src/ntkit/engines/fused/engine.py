@@ -148,12 +148,12 @@ def _sides(program: Program, parameters: tuple, var: jax.Array, names: tuple[str
     }
 
     def point(value: jax.Array) -> tuple:
-        found = []
+        found, after_block = [], value
         for name in names:
             numbers, series, after = wanted[name]
-            *each, last = side_values(program, [*numbers, *series, after], parameters, name, value)
+            *each, after_block = side_values(program, [*numbers, *series, after], parameters, name, value)
             found.append((_row(each[: len(numbers)], value.dtype), each[len(numbers) :]))
-        return found, last.astype(value.dtype)
+        return found, after_block.astype(value.dtype)
 
     found, after_values = jax.vmap(point)(var)
     fixed = side_values(program, [*sides.constants, *sides.tables], parameters, names[0], var[0])
@@ -200,7 +200,7 @@ def fill(fused: Fused, prepared: Prepared) -> Grams:
             side_tables(fused, points.var, (name,)) for points, name in ((points1, "var1"), (points2, "var2"))
         )
     near = fused.dtype.type(nearly_parallel(fused.dtype))
-    inverse1, inverse2 = (_inverse(points.root) for points in (points1, points2))
+    inverse1, inverse2 = (_inverse(np.sqrt(points.var)) for points in (points1, points2))
     x1, x2 = (np.ascontiguousarray(points.x) for points in (points1, points2))
     grams = prepared.empty()
     local = threading.local()
@@ -236,7 +236,7 @@ def fill(fused: Fused, prepared: Prepared) -> Grams:
 
     with threadpool_limits(1 if plan.threads > 1 and len(plan) > 1 else None, user_api="blas"):
         run(plan, compute, "kernel")
-    if plan.symmetric:
+    if plan.symmetric and prepared.diagonals is not None:
         for gram, diagonal in zip(grams, prepared.diagonals, strict=False):
             np.fill_diagonal(gram, diagonal)
     return Grams(grams[0], grams[1] if prepared.ntk else None)

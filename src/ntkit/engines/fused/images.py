@@ -253,7 +253,7 @@ def window_average(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         length = planes.shape[axis]
         # Shares first: a sum could overflow where the mean does not.
         padded = padded / padded.dtype.type(size)
-        result = sum(np.take(padded, range(k, k + length), axis=axis) for k in range(size))
+        result = np.sum([np.take(padded, range(k, k + length), axis=axis) for k in range(size)], axis=0)
     return result
 
 
@@ -280,9 +280,12 @@ def averages(
     return nngp, ntk
 
 
-def tiled(plan: Plan) -> Plan:
-    """The plan with tiles for this engine, smaller where there are few for all cores."""
-    for side in (BLOCK, 8, 4, 2):
+def tiled(fused: FusedImages, plan: Plan) -> Plan:
+    """The plan with tiles for this engine, smaller where there are few for all cores.
+
+    Where only equal pixels count, a pair of images is little work beside preparing the images: tiles are larger.
+    """
+    for side in (BLOCK, 8, 4, 2) if fused.chain.pooled else (128, 64, 32, BLOCK, 4):
         if len(replace(plan, tile=side)) >= 4 * plan.threads:
             return replace(plan, tile=side)
     return replace(plan, tile=1)
@@ -304,7 +307,7 @@ def working_bytes(fused: FusedImages, plan: Plan, pixels: int) -> int:
 def fill(fused: FusedImages, prepared: Prepared) -> Grams:
     """Both kernels, tile by tile on the plan's threads."""
     x1, x2 = prepared.points1.x, prepared.points2.x
-    plan = tiled(prepared.plan)
+    plan = tiled(fused, prepared.plan)
     grams = [np.empty((plan.rows, plan.columns), fused.dtype) for _ in range(2)]
 
     def compute(down: slice, across: slice) -> None:
