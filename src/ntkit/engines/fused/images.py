@@ -286,7 +286,7 @@ def tiled(fused: FusedImages, plan: Plan) -> Plan:
     Where only equal pixels count, a pair of images is little work beside preparing the images: tiles are larger.
     """
     for side in (BLOCK, 8, 4, 2) if fused.chain.pooled else (128, 64, 32, BLOCK, 4):
-        if len(replace(plan, tile=side)) >= 4 * plan.threads:
+        if len(replace(plan, tile=side)) >= 2 * plan.threads:
             return replace(plan, tile=side)
     return replace(plan, tile=1)
 

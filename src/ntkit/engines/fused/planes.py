@@ -69,23 +69,33 @@ def masks_of(offset, size, steps, repeat, spread, out):
         for i in range(size):
             to = i + steps[k]
             inside = 0 <= to and to < size and (i < size - offset) == (to < size - offset)
-            for copy in range(spread):
-                for r in range(repeat):
-                    out[k, (copy * size + i) * repeat + r] = f(1.0) if inside else f(0.0)
+            for r in range(repeat):
+                out[k, i * repeat + r] = f(1.0) if inside else f(0.0)
+        first = out[k, : size * repeat]
+        for copy in range(1, spread):
+            other = out[k, copy * size * repeat : (copy + 1) * size * repeat]
+            for i in range(first.size):
+                other[i] = first[i]
 
 
 @njit(**OPTIONS)
-def uneven(down, across, height, width, steps_down, steps_across, out):
-    """1 where some tap of a window lies in one image and outside the other."""
-    for i in range(height):
-        row = False
-        for step in steps_down:
-            row |= (0 <= i + step < height) != (0 <= (i + down) % height + step < height)
+def falls_out(offset, size, steps, out):
+    """1 where some step along an axis lies in one image and outside the other."""
+    for i in range(size):
+        out[i] = f(0.0)
+        for step in steps:
+            if (0 <= i + step < size) != (0 <= (i + offset) % size + step < size):
+                out[i] = f(1.0)
+
+
+@njit(**OPTIONS)
+def uneven(rows, columns, out):
+    """1 where some tap of a window lies in one image and outside the other, from the same along both axes."""
+    width = columns.size
+    for i in range(rows.size):
+        to, row = out[i * width : (i + 1) * width], rows[i]
         for j in range(width):
-            either = row
-            for step in steps_across:
-                either |= (0 <= j + step < width) != (0 <= (j + across) % width + step < width)
-            out[i * width + j] = f(1.0) if either else f(0.0)
+            to[j] = row if row > columns[j] else columns[j]
 
 
 @njit(**OPTIONS)
@@ -93,10 +103,12 @@ def shifted(plane, down, across, height, width, out):
     """A plane moved circularly, so that entry p holds what lies at p plus the offset."""
     for i in range(height):
         origin = ((i + down) % height) * width
-        for j in range(width - across):
-            out[i * width + j] = plane[origin + across + j]
-        for j in range(across):
-            out[i * width + width - across + j] = plane[origin + j]
+        source, to = plane[origin : origin + width], out[i * width : (i + 1) * width]
+        begin, rest = source[across:], to[width - across :]
+        for j in range(begin.size):
+            to[j] = begin[j]
+        for j in range(rest.size):
+            rest[j] = source[j]
 
 
 @njit(**OPTIONS)
@@ -144,6 +156,8 @@ def pairs(steps, kinds, taps_down, taps_across, constants, rows, columns, row_ve
     state, work = np.empty((4, size + 48), x1.dtype), np.empty((WORK, size + 48), x1.dtype)
     cov, tangent, defect, surplus = state[0, :size], state[1, :size], state[2, :size], state[3, :size]
     padded, kept = np.zeros((3, size + 2 * MARGIN), x1.dtype), np.zeros((3, size + 2 * MARGIN), x1.dtype)
+    odd_rows = np.empty((taps_down.shape[0], height), x1.dtype)
+    odd_columns = np.empty((taps_down.shape[0], width), x1.dtype)
     uneven_taps = np.empty((taps_down.shape[0], size), x1.dtype)
     moved = np.empty((count, columns.shape[2], size), x1.dtype)
     moved_vectors = np.empty((count, column_vectors.shape[2], column_vectors.shape[3], size), x1.dtype)
@@ -160,8 +174,11 @@ def pairs(steps, kinds, taps_down, taps_across, constants, rows, columns, row_ve
                     shifted(x2[b, channel], down, across, height, width, image[channel])
                 for k in range(windows):
                     masks_of(across, width, taps_across[k], 1, height, row_masks[k])
-                    masks_of(down, height, taps_down[k], width, 1, column_masks[k])
-                    uneven(down, across, height, width, taps_down[k], taps_across[k], uneven_taps[k])
+                    if across == 0:
+                        masks_of(down, height, taps_down[k], width, 1, column_masks[k])
+                        falls_out(down, height, taps_down[k], odd_rows[k])
+                    falls_out(across, width, taps_across[k], odd_columns[k])
+                    uneven(odd_rows[k], odd_columns[k], uneven_taps[k])
                 for step in range(count):
                     for k in range(columns.shape[2]):
                         shifted(columns[b, step, k], down, across, height, width, moved[step, k])
