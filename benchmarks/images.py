@@ -23,7 +23,7 @@ CASES = {
     "Myrtle-5 with average pooling, 16x16x3": {"side": 16, "network": "myrtle"},
     "2 residual blocks + global average pooling, 16x16x3": {"side": 16, "network": "residual"},
 }
-IMAGES = {"ntkit": {"flat": 64, "pooled": 16}, "neural-tangents": {"flat": 8}}
+IMAGES = {"ntkit": {"flat": 256, "pooled": 32}, "neural-tangents": {"flat": 16}}
 """Images in each of the two sets; 2 where nothing is said."""
 
 
