@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -69,6 +70,17 @@ def make_plan(rows: int, columns: int, symmetric: bool, result_bytes: int, tile:
             f"got a machine with {available / 2**30:.1f} GiB. Use fewer points, or float32."
         )
     return Plan(rows, columns, symmetric, tile, threads=usable_cores())
+
+
+def place(plan: Plan, gram: np.ndarray, rows: slice, columns: slice, block: np.ndarray) -> None:
+    """Write a tile to its place, and of a symmetric matrix to its mirror image."""
+    mirrored = plan.symmetric and rows.start != columns.start
+    if plan.symmetric and not mirrored:
+        # One triangle decides, so that rounding cannot make the matrix unsymmetric.
+        block = np.triu(block) + np.triu(block, 1).T
+    gram[rows, columns] = block
+    if mirrored:
+        gram[columns, rows] = block.T
 
 
 def run(plan: Plan, compute: Callable[[slice, slice], None], description: str) -> None:

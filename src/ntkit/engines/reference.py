@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from ntkit.engines import images
 from ntkit.engines.images import Images, check_network
 from ntkit.engines.inputs import PairStatistics, Points, pair_statistics, traced_state
-from ntkit.engines.plan import TILE, Plan, make_plan, run
+from ntkit.engines.plan import TILE, Plan, make_plan, place, run
 from ntkit.errors import KernelOverflowError
 from ntkit.nn.base import Layer, through
 from ntkit.nn.images import image_state, own_image_state, representative
@@ -176,16 +176,9 @@ def fill(prepared: Prepared) -> Grams:
 
     def compute(rows: slice, columns: slice) -> None:
         left, right = points1.rows(rows), points2.rows(columns)
-        mirrored = plan.symmetric and rows.start != columns.start
-        result = _block(prepared, left, right, plan.symmetric and not mirrored)
+        result = _block(prepared, left, right, plan.symmetric and rows.start == columns.start)
         for gram, block in zip(grams, result, strict=False):
-            values = np.asarray(block)[: len(left.var), : len(right.var)]
-            if plan.symmetric and not mirrored:
-                # One triangle decides, so that rounding cannot make the matrix unsymmetric.
-                values = np.triu(values) + np.triu(values, 1).T
-            gram[rows, columns] = values
-            if mirrored:
-                gram[columns, rows] = values.T
+            place(plan, gram, rows, columns, np.asarray(block)[: len(left.var), : len(right.var)])
 
     with threadpool_limits(1 if plan.threads > 1 and len(plan) > 1 else None, user_api="blas"):
         run(plan, compute, "kernel")
@@ -200,7 +193,7 @@ def with_own_diagonal(prepared: Prepared, grams: Grams) -> Grams:
         if diagonals is None:
             with precision(prepared.dtype):
                 own_values = images.diagonals(prepared.network, x, prepared.ntk)
-            diagonals = _finite(own_values, np.square(x).mean(axis=tuple(range(1, x.ndim))))
+            diagonals = _finite(own_values, prepared.points1.var)
         for gram, own in zip(grams, diagonals, strict=True):
             if isinstance(gram, np.ndarray):
                 np.fill_diagonal(gram, own)

@@ -15,7 +15,7 @@ from ntkit.engines.fused.generate import TERMS, loop_source, sides_of
 from ntkit.engines.fused.modules import load
 from ntkit.engines.fused.planes import WINDOW_SIDES, Taps, plane_source, shifts
 from ntkit.engines.fused.program import Program, trace
-from ntkit.engines.plan import Plan, run
+from ntkit.engines.plan import Plan, place, run
 from ntkit.engines.reference import Grams, Prepared
 from ntkit.errors import FusionError, KernelOverflowError
 from ntkit.nn.activations.base import Activation
@@ -313,13 +313,8 @@ def fill(fused: FusedImages, prepared: Prepared) -> Grams:
     def compute(down: slice, across: slice) -> None:
         (rows,) = plane_tables(fused, x1[down], ("var1",))
         (columns,) = plane_tables(fused, x2[across], ("var2",))
-        mirrored = plan.symmetric and down.start != across.start
         for gram, block in zip(grams, averages(fused, x1[down], x2[across], rows, columns), strict=True):
-            if plan.symmetric and not mirrored:
-                block = np.triu(block) + np.triu(block, 1).T
-            gram[down, across] = block
-            if mirrored:
-                gram[across, down] = block.T
+            place(plan, gram, down, across, block)
 
     run(plan, compute, "kernel")
     if any(layer.needs_variances for layer in fused.chain.head):
