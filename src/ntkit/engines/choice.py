@@ -12,7 +12,7 @@ from ntkit.engines.angles import tabulated
 from ntkit.engines.fused import engine as fused_engine
 from ntkit.engines.fused import images as fused_images
 from ntkit.engines.fused.engine import Fused
-from ntkit.engines.fused.images import FusedImages
+from ntkit.engines.fused.image_program import FusedImages, fuse_images
 from ntkit.engines.plan import Plan
 from ntkit.engines.reference import Grams, Prepared
 from ntkit.errors import FusionError
@@ -140,12 +140,12 @@ def _choose_for_images(prepared: Prepared, engine: str) -> Choice:
     if engine == "auto" and work < WORTH_COMPILING_IMAGES:
         return Choice("reference", f"{work} pairs of pixels do not repay compiling", plan, None)
     try:
-        fused = fused_images.fuse_images(prepared.network, shape[1:], prepared.dtype, prepared.ntk)
+        fused = fuse_images(prepared.network, shape[1:], prepared.dtype, prepared.ntk)
     except FusionError as reason:
         if engine == "fused":
             raise FusionError(f'engine="fused" cannot run this network: {reason}.') from None
         return Choice("reference", f"the fused engine cannot run it: {reason}", plan, None)
-    return Choice("fused", "a chain of convolutions of stride 1", fused_images.tiled(fused, plan), fused)
+    return Choice("fused", "planes of pixel pairs of one offset", fused_images.tiled(fused, plan), fused)
 
 
 def _worth_compiling(network: Layer) -> int:
@@ -178,7 +178,7 @@ def concrete_diagonal(network: Layer, x: np.ndarray, *, ntk: bool) -> Grams:
         prepared = reference.prepare(network, x, x[:1], ntk=ntk)
         chosen = choose(prepared, "auto")
         if isinstance(chosen.fused, FusedImages):
-            return fused_images.diagonal(chosen.fused, prepared.points1.x, prepared.plan, ntk)
+            return fused_images.diagonal(chosen.fused, prepared.points1.x, prepared.plan)
     return reference.concrete_diagonal(network, x, ntk=ntk)
 
 
@@ -204,7 +204,7 @@ def execution(
     if chosen.fused is None:
         working = reference.working_bytes(prepared)
     elif isinstance(chosen.fused, FusedImages):
-        working = fused_images.working_bytes(chosen.fused, plan, prod(x1.shape[1:-1]))
+        working = fused_images.working_bytes(chosen.fused, plan)
     else:
         working = fused_engine.working_bytes(chosen.fused, plan, grams)
     return Execution(
