@@ -15,6 +15,7 @@ from ntkit.engines.fused.planes import (
     ENTER_SIDES,
     OPERATIONS,
     block_source,
+    pieces_source,
     plane_source,
     vector_length,
 )
@@ -34,8 +35,8 @@ from ntkit.errors import FusionError
 from ntkit.nn.base import Layer
 from ntkit.nn.dense import Dense
 
-CACHE = 5 * 2**18
-"""Bytes of second-level cache that what the images of one pair of blocks contribute may take."""
+SIDE_BYTES, BUFFER_BYTES = 2**23, 2**29
+"""Memory that what one pair of blocks of images contributes, and what poolings add to, should not exceed by much."""
 
 ALIGNMENT = 16
 """Entries: what images contribute begins at multiples of it."""
@@ -117,10 +118,13 @@ def fuse_images(network: Layer, image: tuple[int, ...], dtype: Any, ntk: bool) -
     laid = [_laid_out(schedule, tuple(programs), image[-1], side) for side in (0, 1)]
     sections, borders, lengths = zip(*laid, strict=True)
     lanes = 64 // dtype.itemsize
-    while lanes > 16 // dtype.itemsize and sum(lengths) * lanes * dtype.itemsize > CACHE:
+    while lanes > 16 // dtype.itemsize and (
+        sum(lengths) * lanes * dtype.itemsize > SIDE_BYTES
+        or buffer_starts(schedule, lanes)[-1] * dtype.itemsize > BUFFER_BYTES
+    ):
         lanes //= 2
-    work = max((program.work for level in programs for program in level if program is not None), default=0)
-    module = load(plane_source(tuple(sources), work, lanes, dtype))
+    pieces = load(pieces_source(lanes, dtype)).__name__
+    module = load(plane_source(tuple(sources), lanes, dtype, pieces))
     steps = _encoded(schedule, kinds, sections, borders, lanes, image[-1])
     return FusedImages(
         module, schedule, tuple(programs), sections, borders, lengths, steps, lanes, dtype, ntk

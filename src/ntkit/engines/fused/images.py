@@ -1,7 +1,7 @@
 """Convolutional networks on pairs of images: what each image contributes, and the sums over planes of pixel pairs."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -111,7 +111,7 @@ def contribute(
     )
     slots: dict[int, np.ndarray] = {}
 
-    def put(sections: Any, m: int, values: Sequence[Sequence[np.ndarray]]) -> None:
+    def put(sections: Any, m: int, values: Sequence[Iterable[np.ndarray]]) -> None:
         for out, name, each in zip(numbers.sides, numbers.names, values, strict=True):
             section = sections[NAMES.index(name)][number][m]
             for k, value in enumerate(each):
@@ -368,17 +368,19 @@ def fill(fused: FusedImages, prepared: Prepared) -> Grams:
     grams = [np.empty((plan.rows, plan.columns), fused.dtype) for _ in range(2)]
     local = threading.local()
 
+    # Kernels are symmetric functions: the larger set fills the lanes better.
+    turned = plan.rows < plan.columns
+
     def compute(down: slice, across: slice) -> None:
-        before1, before2 = (
-            [] if own is None else [buffer[part] for buffer in own.buffers]
-            for own, part in ((own1, down), (own2, across))
+        sides = [(x1, own1, down), (x2, own2, across)]
+        rows, columns = (
+            contributions(fused, x[part], [] if own is None else [b[part] for b in own.buffers], (name,))
+            for (x, own, part), name in zip(reversed(sides) if turned else sides, NAMES, strict=True)
         )
-        rows = contributions(fused, x1[down], before1, NAMES[:1])
-        columns = contributions(fused, x2[across], before2, NAMES[1:])
         upper = plan.symmetric and down.start == across.start
         found = sums(fused, rows, columns, _scratch_of(local, fused), upper)
         for gram, block in zip(grams, found, strict=True):
-            place(plan, gram, down, across, block)
+            place(plan, gram, down, across, block.T if turned else block)
 
     run(plan, compute, "kernel")
     if own1 is None or own2 is None:

@@ -5,6 +5,7 @@ lie side by side as "lanes", so that a step from pixel to pixel is a step of who
 covariances, tangents and squared distances `E (u - v)^2`, on all of which windows, sums and pooling act linearly.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -157,7 +158,7 @@ def vector_length(program: Program, name: str) -> int:
     return length + -length % TERMS
 
 
-LEVELS = '''
+PIECES = '''
 @njit(inline="always")
 def whole_vectors(count):
     """A number of entries rounded up to whole vectors: what is computed beyond is never read."""
@@ -380,8 +381,9 @@ def total(slots, source, plane, line, totals, pitch, origin, height, width, down
         for j in range(right - left):
             for lane in range(LANES):
                 totals[number, lane] += line[j * LANES + lane]
+'''
 
-
+LEVELS = '''
 @njit(**OPTIONS)
 def level(steps, offsets_down, offsets_across, circular, constants, rows, columns, plane, pitch, origin, slots, kept,
           work, line, shares, targets, pooled, totals):
@@ -446,24 +448,24 @@ def pairs(steps, first_steps, offsets_down, first_down, offsets_across, first_ac
 OPERATIONS = ("ENTER", "ENTER_POOLED", "COPY", "ADD", "POOL", "TOTAL", "BLOCK")
 
 
+@lru_cache(maxsize=16)
+def pieces_source(lanes: int, dtype: np.dtype) -> str:
+    """The module of what does not depend on the network, for so many images side by side."""
+    return "\n".join([*beginning("convolutional network", (), dtype), _constants(lanes, dtype), PIECES])
+
+
 @lru_cache(maxsize=64)
-def plane_source(blocks: tuple[str, ...], work: int, lanes: int, dtype: np.dtype) -> str:
-    """The whole module.
+def plane_source(blocks: tuple[str, ...], lanes: int, dtype: np.dtype, pieces: str) -> str:
+    """The module of a network.
 
     Args:
         blocks: the kinds of blocks, as `block_source` gives them.
-        work: rows of work space that their sums need.
         lanes: images side by side.
         dtype: of all numbers.
+        pieces: the name of the module of `pieces_source`.
     """
-    eps = float(np.finfo(dtype).eps)
-    names = ", ".join(OPERATIONS)
-    parts = [
-        *beginning("convolutional network", (), dtype),
-        f"LANES, VECTOR, WORK = {lanes}, {64 // dtype.itemsize}, {max(1, work)}",
-        f"SNAP, NOISE = {(8.0 * eps) ** 2!r}, {64.0 * eps!r}",
-        f"{names} = range({len(OPERATIONS)})",
-    ]
+    parts = [*beginning("convolutional network", (), dtype), _constants(lanes, dtype)]
+    parts.append(f"from {pieces} import {', '.join(re.findall('def (.*)[(]', PIECES))}")
     calls = []
     for number, block in enumerate(blocks):
         parts.append("@njit(**OPTIONS)\n" + block.replace("def block(", f"def block{number}(", 1))
@@ -472,5 +474,14 @@ def plane_source(blocks: tuple[str, ...], work: int, lanes: int, dtype: np.dtype
             "plane, kept, work, constants[number], rows, row_at, row_size, columns,\n" + " " * 31 +
             "column_at, column_size, pitch, origin, height, width, down, across, circular)"
         )  # fmt: skip
-    text = LEVELS.replace("BLOCKS", ("\n" + " " * 20).join(calls))
+    text = LEVELS.replace("BLOCKS", ("\n" + " " * 20).join(calls) or "pass")
     return "\n".join([*parts, text])
+
+
+def _constants(lanes: int, dtype: np.dtype) -> str:
+    eps = float(np.finfo(dtype).eps)
+    return (
+        f"LANES, VECTOR = {lanes}, {64 // dtype.itemsize}\n"
+        f"SNAP, NOISE = {(8.0 * eps) ** 2!r}, {64.0 * eps!r}\n"
+        f"{', '.join(OPERATIONS)} = range({len(OPERATIONS)})\n"
+    )

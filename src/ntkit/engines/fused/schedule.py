@@ -15,6 +15,7 @@ from ntkit.nn.base import Layer
 from ntkit.nn.convolution import Conv
 from ntkit.nn.dense import Dense
 from ntkit.nn.flatten import Flatten
+from ntkit.nn.layer_norm import LayerNorm
 from ntkit.nn.parallel import Parallel, Repeat, Residual
 from ntkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
 from ntkit.nn.serial import Serial
@@ -228,14 +229,13 @@ class _Builder:
             return value
         if isinstance(layer, Dense):
             return self._block(PIXEL, value.place, (layer,), value.width, layer.width, value)
-        if isinstance(layer, Activation):
+        if isinstance(layer, Activation) or (isinstance(layer, LayerNorm) and layer.axes == (-1,)):
             if value.block is None:
                 return self._block(PIXEL, value.place, (layer,), value.width, value.width, value)
             block = self.steps[value.level][value.block]
             assert isinstance(block, Block)
             self.steps[value.level][value.block] = replace(block, layers=(*block.layers, layer))
-            # One block holds what can stand in one: an activation ends it.
-            return replace_value(value, block=None)
+            return value if isinstance(layer, LayerNorm) else replace_value(value, block=None)
         raise FusionError(f"{layer!r}, which does not run on planes of pixel pairs")
 
     def _block(
@@ -243,8 +243,10 @@ class _Builder:
     ) -> _Value:
         step = Block(value.slot, value.place, place, window, layers, fan_in)
         number = self.emit(value.level, step)
-        open_end = not isinstance(layers[-1], Activation)
-        return _Value(value.level, value.slot, place, width, number if open_end else None)
+        # An activation ends a block: after it the values are no Gaussians, which the next activation would need.
+        return _Value(
+            value.level, value.slot, place, width, None if isinstance(layers[-1], Activation) else number
+        )
 
     def _convolution(self, layer: Conv, value: _Value) -> _Value:
         strides = layer.strides or (1, 1)
@@ -257,9 +259,11 @@ class _Builder:
         if wraps or pads or shrinks:
             if self.circular[value.level] not in (None, wraps):
                 raise FusionError(f"{layer!r}, with circular and other padding before the next pooling")
-            if wraps and shrinks:
+            if wraps and (
+                shrinks or any(amount > size for size, amount in zip(value.place.size, before, strict=True))
+            ):
                 raise FusionError(
-                    f"{layer!r}, whose strides do not divide an image that continues on the other side"
+                    f"{layer!r}, whose strides or window do not fit an image that continues on the other side"
                 )
             self.circular[value.level] = wraps
         together = tuple(old * new for old, new in zip(value.place.strides, strides, strict=True))
