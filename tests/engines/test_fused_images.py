@@ -148,8 +148,12 @@ SCHEDULES = {
 @pytest.mark.parametrize("end", [nn.GlobalAvgPool(), nn.GlobalSumPool(), nn.Flatten()], ids=repr)
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_both_engines_agree_on_every_schedule(name, end):
-    net, x = nn.Serial(*SCHEDULES[name], end, nn.Dense(1, 1.0, 0.1)), pictures("float64")
-    check_same(net, x[:7])
+    """Not for near-duplicates, whose angle after pooling is known only to the root of rounding."""
+    net, x = (
+        nn.Serial(*SCHEDULES[name], end, nn.Dense(1, 1.0, 0.1)),
+        np.delete(pictures("float64"), 4, axis=0),
+    )
+    check_same(net, x)
     check_same(net, x[:3].astype("float32"), x[1:].astype("float32"))
 
 
@@ -182,7 +186,10 @@ def test_both_engines_agree_on_drawn_networks(layers, flat, seed):
     [
         (nn.ConvLocal(4, (3, 3)), "layer 0, ConvLocal"),
         (nn.Dropout(0.5), "layer 0, Dropout"),
-        (nn.Residual(nn.AvgPool((2, 2)), nn.Conv(2, (2, 2), (2, 2), "valid")), "layer 0, Residual.* unequally"),
+        (
+            nn.Residual(nn.AvgPool((2, 2)), nn.Conv(2, (2, 2), (2, 2), "valid")),
+            "layer 0, Residual.* unequally",
+        ),
         (nn.Serial(CONV, CIRCULAR), "layer 1, Conv.* circular and other padding"),
     ],
     ids=["local", "random", "unequal", "mixed"],
