@@ -5,7 +5,7 @@ from typing import Literal
 
 from ntkit.errors import TableError
 from ntkit.inference.selection import CriterionName
-from ntkit.model.table_model import Distribution
+from ntkit.model.fitted import Distribution
 from ntkit.tables.encode import Unseen
 from ntkit.tables.missing import Missing
 from ntkit.tables.schema import Task
@@ -16,6 +16,8 @@ class Settings:
     """How to fit a table.
 
     Attributes:
+        network: Name of a network of `ntkit.zoo`, such as "myrtle5" or "mlp3", to use as it is; None chooses a dense
+            network by `depths`, `activations` and the criterion. Images need a name.
         task: "regression" or "classification"; None decides from the target.
         categorical: Number columns to treat as categories.
         ignore: Columns to leave out.
@@ -42,6 +44,7 @@ class Settings:
         network_seconds: Seconds that the finite networks may take together.
     """
 
+    network: str | None = None
     task: Task | None = None
     categorical: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()

@@ -230,7 +230,7 @@ def _dependent_points(x: np.ndarray, gram: np.ndarray, null: np.ndarray) -> tupl
     groups = []
     for label in np.flatnonzero(counts > 1):
         points = np.flatnonzero(labels == label)
-        groups.append(DependentPoints(tuple(points.tolist()), _reason(x[points])))
+        groups.append(DependentPoints(tuple(points.tolist()), how_dependent(x[points])))
     covered = np.isin(labels, np.flatnonzero(counts > 1))
     involved = np.flatnonzero(((null**2).sum(axis=1) > INVOLVED) & ~covered)
     if len(involved):
@@ -238,7 +238,8 @@ def _dependent_points(x: np.ndarray, gram: np.ndarray, null: np.ndarray) -> tupl
     return tuple(sorted(groups, key=lambda group: group.points))
 
 
-def _reason(rows: np.ndarray) -> Any:
+def how_dependent(rows: Float[np.ndarray, "n *d"]) -> Any:
+    """Why points that a kernel cannot tell apart are alike: "duplicates", "collinear" or "indistinguishable"."""
     if (rows == rows[:1]).all():
         return "duplicates"
     rows = rows.reshape(len(rows), -1)
