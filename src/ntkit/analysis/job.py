@@ -131,12 +131,17 @@ def _named_network(
     name: str, data: Prepared, settings: Settings, stage: Stages, error: type[TableError | ImageError]
 ) -> tuple[GivenNetwork, NetworkKernels]:
     """The network of that name for these data, its kernels, and the readout chosen for the targets."""
+    network = network_named(name, data.y.shape[1])
     try:
-        network = network_named(name, data.y.shape[1])
         network.output_shape(data.x.shape)
     except ValueError as reason:
+        remedy = (
+            "Tables take mlp and residual_mlp."
+            if data.x.ndim == 2
+            else "Take another network, or images of more pixels (--resize)."
+        )
         raise error(
-            f"The network {name!r} (--network) cannot be used on inputs of shape {data.x.shape[1:]}: {reason}"
+            f"The network {name} (--network) cannot be used on inputs of shape {data.x.shape[1:]}. {reason} {remedy}"
         ) from reason
     stage("computing the kernels")
     stage.progress(kernel_time(network, data.x, len(data.x_test)))

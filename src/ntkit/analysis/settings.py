@@ -9,6 +9,7 @@ from ntkit.model.fitted import Distribution
 from ntkit.tables.encode import Unseen
 from ntkit.tables.missing import Missing
 from ntkit.tables.schema import Task
+from ntkit.zoo import network_named
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Settings:
     network_seconds: float = 20.0
 
     def __post_init__(self) -> None:
+        if self.network is not None:
+            network_named(self.network)  # an unknown name is refused before any work
         self._need("test_fraction", "between 0 and 1", 0.0 < self.test_fraction < 1.0)
         self._need("level", "between 0 and 1", 0.0 < self.level < 1.0)
         self._need("folds", "at least 2", self.folds >= 2)

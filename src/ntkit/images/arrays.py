@@ -23,7 +23,10 @@ def read_arrays(path: Path, resize: tuple[int, int] | None) -> tuple[ImageSet, I
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name.lower(): stored[name] for name in stored.files}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise ImageError(f"'{path}' cannot be read as an .npz file of arrays of numbers: {error}") from error
+        raise ImageError(
+            f"'{path}' is no .npz file of plain arrays: it is damaged, of another kind, or holds Python objects. Save "
+            "with numpy.savez(path, x=images, y=labels), both of numbers."
+        ) from error
     train = _part(path, arrays, "train", resize)
     test = _part(path, arrays, "test", resize)
     if train is not None:

@@ -38,4 +38,8 @@ def read_images(
         raise ImageError(
             f"read_images needs an existing folder or .npz file, got '{path}' (no such file). Check the path."
         )
+    if path.suffix.lower() != ".npz":
+        raise ImageError(
+            f"read_images needs a folder or a file that ends in .npz, got '{path}'. Put picture files into a folder."
+        )
     return read_arrays(path, resize)
