@@ -56,7 +56,7 @@ def _power(mantissa: str, exponent: int) -> str:
 
 
 def layer_rows(network: Layer) -> list[tuple[str, str]]:
-    """The layers in order, each with its numbers in words; those inside others follow them, with a dot each in front."""
+    """The layers in order, each with its numbers in words; those inside others follow, with a dot in front."""
     layers = network.layers if isinstance(network, Serial) else (network,)
     rows = []
     for position, layer in enumerate(layers):
@@ -70,7 +70,7 @@ def layer_rows(network: Layer) -> list[tuple[str, str]]:
         for field in fields(layer) if is_dataclass(layer) else ():
             value = getattr(layer, field.name)
             if isinstance(value, Layer):
-                inside += [(f"· {name}", text) for name, text in layer_rows(value)]
+                inside += [(f"· {field.name}: {name}", text) for name, text in layer_rows(value)]
             elif value is not None:
                 content.append(f"{field.name} = {_value(value)}")
         rows += [(type(layer).__name__, ", ".join(content)), *inside]
