@@ -25,6 +25,7 @@ def test_a_regressor_on_images_is_the_gaussian_process_on_them():
     assert regressor.input_shape_ == (3, 3, 2)
 
 
+@pytest.mark.slow
 def test_the_stopping_time_is_cross_validated_on_images_too():
     regressor = NTKRegressor(NETWORK, time="best", normalize_y=False).fit(IMAGES, Y)
     found = best_stopping_time(NTK(NETWORK), IMAGES, Y[:, None], seed=_regressor_seed())

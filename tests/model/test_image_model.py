@@ -13,13 +13,13 @@ from ntkit.model import ImageModel, load_model, save_model
 from ntkit.model import network_kernels as module
 from ntkit.model.archive import DESCRIPTION_FILE
 from ntkit.model.network_kernels import NetworkKernels
-from ntkit.nn import Conv, Dense, Flatten, GlobalAvgPool, Relu, Serial
+from ntkit.nn import Conv, Dense, Flatten, Relu, Serial
 
 RNG = np.random.default_rng(0)
 IMAGES = ImageSet(RNG.integers(0, 256, (6, 2, 3, 1)).astype(np.uint8), np.array(["a", "b"] * 3), (), "here")
 NEW = ImageSet(RNG.integers(0, 256, (3, 2, 3, 1)).astype(np.uint8), None, (), "there")
 DENSE = Serial(Flatten(), Dense(8, 1.4, 0.1), Relu(), Dense(2))
-CONVOLUTION = Serial(Conv(8, (3, 3), w_std=1.4), Relu(), GlobalAvgPool(), Dense(2))
+CONVOLUTION = Serial(Conv(8, (3, 3), w_std=1.4), Relu(), Flatten(), Dense(2))
 
 
 def model_of(network=DENSE, kernel="nngp", kept=True):
@@ -66,12 +66,12 @@ def test_predictions_evaluate_kernels_with_new_images_only(monkeypatch):
     assert calls == [2]
     afresh = replace(model, nngp_gram=None, ntk_gram=None).predict(NEW)
     assert calls == [2, 1, 2]
-    np.testing.assert_array_equal(kept.mean, afresh.mean)
+    np.testing.assert_allclose(kept.mean, afresh.mean, rtol=1e-12)
 
 
-@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("kept", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_loaded_model_predicts_the_same_numbers(tmp_path, kept):
-    model = model_of(CONVOLUTION if kept else DENSE, kept=kept)
+    model = model_of(DENSE if kept else CONVOLUTION, kept=kept)
     save_model(model, tmp_path / "model")
     loaded = load_model(tmp_path)
     assert isinstance(loaded, ImageModel)

@@ -19,6 +19,7 @@ from ntkit.dynamics import GradientFlow
 from ntkit.inference.gaussian_process import Posterior
 from ntkit.inference.selection import Selection
 from ntkit.model.fitted import Distribution, FittedModel
+from ntkit.model.image_model import ImageModel
 from ntkit.model.network_kernels import NetworkKernels
 from ntkit.model.predictions import Predictions
 
@@ -61,7 +62,7 @@ def assess(
     model = replace(
         model, stopping_time=stopping.best_time, times=stopping.noise_times, time_noises=stopping.noises
     )
-    stage("predicting the test rows")
+    stage("predicting the test images" if isinstance(model, ImageModel) else "predicting the test rows")
     predictions, rows = _predict(data, model, kernels, posterior, flow)
     rows += _nngp_row(data, model, kernels)
     if settings.baselines:
