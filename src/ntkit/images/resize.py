@@ -11,7 +11,7 @@ def resized(pixels: np.ndarray, height: int, width: int) -> Float[np.ndarray, "*
     averaged, not skipped: what picture libraries call bilinear resampling with antialiasing.
 
     >>> resized(np.array([[[0.0], [2.0], [4.0], [6.0]]]), 1, 2)[0, :, 0].round(3).tolist()
-    [1.143, 4.857]
+    [1.429, 4.571]
     """
     rows, columns = _weights(pixels.shape[-3], height), _weights(pixels.shape[-2], width)
     return np.einsum("ih,...hwc,jw->...ijc", rows, pixels.astype(np.float64), columns, optimize=True)

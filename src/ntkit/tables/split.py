@@ -50,7 +50,8 @@ def stratified_rows(codes: Int[np.ndarray, " n"], limit: int, seed: int) -> Int[
     order = np.empty(len(codes))
     for code in np.unique(codes):
         members = shuffled[codes[shuffled] == code]
-        order[members] = np.arange(len(members)) / len(members)
+        order[members] = (np.arange(len(members)) + 0.5) / len(members)
+        order[members[0]] = 0.0
     # Among equals, which the first of every class are, chance decides.
     return np.sort(shuffled[np.argsort(order[shuffled], kind="stable")][:limit])
 
