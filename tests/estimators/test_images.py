@@ -104,6 +104,11 @@ def test_channels_are_standardised_over_all_images_and_pixels():
     # one factor for a channel: differences between pixels keep their proportions
     step = (scaled[0, 0, 0] - scaled[3, 2, 1]) * scaler.scale_
     np.testing.assert_allclose(step, shifted[0, 0, 0] - shifted[3, 2, 1], rtol=1e-12)
+    for one_channel in (IMAGES[..., 0], IMAGES[..., 0].reshape(6, -1)):
+        scaler = ImageScaler().fit(one_channel)
+        np.testing.assert_allclose(
+            (scaler.mean_, scaler.scale_), ([IMAGES[..., 0].mean()], [IMAGES[..., 0].std()])
+        )
     np.testing.assert_array_equal(ImageScaler().fit_transform(np.full((2, 3, 3), 7.0)), 0.0)
 
 
