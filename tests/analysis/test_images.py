@@ -74,6 +74,7 @@ def test_images_twice_are_duplicates_in_the_certificate():
     assert {group.points for group in groups} == {(number, number + 20) for number in range(20)}
 
 
+@pytest.mark.slow
 def test_convolutions_are_fitted_too():
     found = fit_images(pictures(), settings=replace(QUICK, network="vgg_like1", kernel="ntk"))
     assert found.model.kernel == "ntk"

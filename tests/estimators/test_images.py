@@ -55,7 +55,7 @@ def test_classes_of_uint8_images_in_a_pipeline():
     rng = np.random.default_rng(2)
     dark, light = rng.integers(0, 60, (6, 3, 3)), rng.integers(200, 256, (6, 3, 3))
     images = np.concatenate([dark, light]).astype(np.uint8)
-    model = make_pipeline(ImageScaler(), NTKClassifier(NETWORK))
+    model = make_pipeline(ImageScaler(), NTKClassifier(zoo.mlp(1)))
     model.fit(images[::2], ["dark"] * 3 + ["light"] * 3)
     assert model.predict(images[1::2]).tolist() == ["dark"] * 3 + ["light"] * 3
     np.testing.assert_allclose(model.predict_proba(images).sum(axis=1), 1.0, atol=1e-9)
