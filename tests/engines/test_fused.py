@@ -123,6 +123,16 @@ def test_the_depth_and_the_numbers_of_a_network_do_not_recompile_it():
     assert len(first.module.strip.signatures) == 1
 
 
+@pytest.mark.slow
+def test_sums_of_activations_in_one_layer_are_fused_with_their_means():
+    branch = nn.Serial(nn.Dense(8, 1.1, 0.2), nn.Relu())
+    other = nn.Serial(nn.Dense(8, 0.7), nn.Erf(1.0, 1.0, 0.4))
+    network = nn.Serial(
+        nn.Dense(8, 1.2, 0.3), nn.Parallel(branch, other), nn.Dense(8), nn.Relu(), nn.Dense(1)
+    )
+    check_same(network, inputs(40, 3, np.float64))
+
+
 def test_small_matrices_take_the_reference_engine_and_large_ones_are_fused():
     network = two_layers(nn.Relu())
     small = reference.prepare(network, inputs(20, 3, np.float64), None, ntk=True)

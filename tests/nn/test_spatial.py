@@ -278,8 +278,17 @@ def test_expansions_in_networks_of_images_reach_their_tolerance():
         (lambda: nn.Serial(*block, pooled, relu), "position 3 .*Put a Dense or Conv"),
         (lambda: nn.Serial(conv((3, 3)), nn.Residual(relu), relu), "two without"),
         (
-            lambda: nn.Serial(*block, nn.Residual(nn.Serial(conv((3, 3)), relu)), dense),
-            "summands of mean zero but for one, got the outputs of Relu and Relu",
+            lambda: NTK(nn.Serial(nn.Residual(nn.Serial(nn.Dense(2), relu)), dense))(np.ones((2, 2))),
+            "summands of mean zero but for one, or .* got the outputs of Relu and the inputs",
+        ),
+        (lambda: nn.Serial(conv((3, 3)), flat, relu, dense), "position 2 .*units of one variance.*Put Relu before"),
+        (
+            lambda: nn.Parallel(nn.Serial(conv((3,)), flat), nn.Serial(conv((3,)), flat), merge="product"),
+            "distributed alike but for one, got those after Flatten and Flatten",
+        ),
+        (
+            lambda: nn.Parallel(nn.Serial(*block, flat), nn.Serial(*block, flat)),
+            "distributed alike but for one, got those after Flatten and Flatten",
         ),
         (lambda: nn.Serial(*block, nn.LayerNorm()), "position 2 .*LayerNorm needs Gaussian"),
         (lambda: NTK(nn.Serial(nn.Residual(nn.Dense(2)), relu, dense))(np.ones((2, 2))), "Relu needs Gaussian"),

@@ -18,6 +18,7 @@ from ntkit.engines.reference import Grams, Prepared
 from ntkit.errors import FusionError
 from ntkit.nn.activations.expansion import Expansion
 from ntkit.nn.base import Layer
+from ntkit.nn.law import Law
 from ntkit.nn.serial import Serial
 
 Engine = Literal["auto", "reference", "fused"]
@@ -139,6 +140,11 @@ def _choose_for_images(prepared: Prepared, engine: str) -> Choice:
     work = plan.rows * plan.columns * (pixels**2 if prepared.network.mixes_pixels else pixels)
     if engine == "auto" and work < WORTH_COMPILING_IMAGES:
         return Choice("reference", f"{work} pairs of pixels do not repay compiling", plan, None)
+    if prepared.network.needs_means(Law.inputs()):
+        reason = "a sum needs the means of its summands, which only the reference engine follows over pixels"
+        if engine == "fused":
+            raise FusionError(f'engine="fused" cannot run this network: {reason}.')
+        return Choice("reference", reason, plan, None)
     try:
         fused = fused_images.fuse_images(prepared.network, shape[1:], prepared.dtype, prepared.ntk)
     except FusionError as reason:

@@ -149,7 +149,7 @@ class GlobalSelfAttention(Layer):
         nngp = (scale * nngp + b * b).reshape(shape)
         ntk = None if ntk is None else (scale * ntk + b * b).reshape(shape)
         after = replace(
-            state,
+            state.weighted,
             nngp=nngp,
             ntk=ntk,
             var1=None,

@@ -43,6 +43,10 @@ class Layer(Value, ABC):
         """
         return before
 
+    def needs_means(self, before: Law) -> bool:
+        """Whether a sum within the layer, on values of the law `before`, asks for the means of its summands."""
+        return False
+
     @property
     def mixes_pixels(self) -> bool:
         """Whether covariances between different pixels matter to the kernels after the layer."""

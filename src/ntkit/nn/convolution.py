@@ -92,7 +92,7 @@ class Conv(Averaging):
         return 1.0 if float(self.b_std) == 0.0 else None
 
     def propagate(self, state: KernelState) -> KernelState:
-        return with_tangent(self, state, self._averaged(state, self.w_std, self.b_std))
+        return with_tangent(self, state, self._averaged(state.weighted, self.w_std, self.b_std))
 
     @property
     def _strides(self) -> tuple[int, ...]:

@@ -80,6 +80,7 @@ class Dense(Layer):
         return Law.weighted("Dense")
 
     def propagate(self, state: KernelState) -> KernelState:
+        state = state.weighted
         w, b = (jnp.asarray(std, state.nngp.dtype) for std in (self.w_std, self.b_std))
         w2, b2 = w * w, b * b
         nngp = w2 * state.nngp + b2

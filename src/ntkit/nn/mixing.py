@@ -81,6 +81,7 @@ def mixed(state: KernelState, mix: Any) -> KernelState:
         own1=None,
         own2=None,
     )
+    after = after.with_means(lambda mean, side: mix(mean, sides[0], side), state)
     if not state.same:
         return after
     var = pixel_diagonal(nngp, after.axes) if left else nngp

@@ -78,7 +78,7 @@ class ConvTranspose(Averaging):
         return 1.0 if float(self.b_std) == 0.0 else None
 
     def propagate(self, state: KernelState) -> KernelState:
-        return with_tangent(self, state, self._averaged(state, self.w_std, self.b_std))
+        return with_tangent(self, state, self._averaged(state.weighted, self.w_std, self.b_std))
 
     @property
     def _strides(self) -> tuple[int, ...]:
@@ -172,7 +172,7 @@ class ConvLocal(Averaging):
         return 1.0 if float(self.b_std) == 0.0 else None
 
     def propagate(self, state: KernelState) -> KernelState:
-        pixels = state.at_pixels
+        pixels = state.weighted.at_pixels
         after = with_tangent(self, pixels, self._averaged(pixels, self.w_std, self.b_std))
         return after if state.layout == "pixels" else after.uncorrelated_pixels
 

@@ -87,6 +87,13 @@ class Serial(Layer):
                 before = layer.law(before)
         return before
 
+    def needs_means(self, before: Law) -> bool:
+        for layer in self.layers:
+            if layer.needs_means(before):
+                return True
+            before = layer.law(before)
+        return False
+
     @property
     def composite(self) -> bool:
         return True

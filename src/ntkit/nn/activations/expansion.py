@@ -73,6 +73,9 @@ class Expansion(Activation):
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         return self._expectation(self.derivative, pair, "even" if self.odd else None)
 
+    def mean(self, var: jax.Array) -> jax.Array:
+        return self(jnp.zeros_like(var)) if self.odd else super().mean(var)
+
     def second_moment(self, var: jax.Array) -> jax.Array:
         return hermite.second_moment(self.__call__, var)
 
