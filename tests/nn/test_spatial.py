@@ -283,11 +283,11 @@ def test_expansions_in_networks_of_images_reach_their_tolerance():
         ),
         (lambda: nn.Serial(conv((3, 3)), flat, relu, dense), "position 2 .*units of one variance.*Put Relu before"),
         (
-            lambda: nn.Parallel(nn.Serial(conv((3,)), flat), nn.Serial(conv((3,)), flat), merge="product"),
+            lambda: nn.Serial(nn.Parallel(nn.Serial(conv((3,)), flat), nn.Serial(conv((3,)), flat), merge="product")),
             "distributed alike but for one, got those after Flatten and Flatten",
         ),
         (
-            lambda: nn.Parallel(nn.Serial(*block, flat), nn.Serial(*block, flat)),
+            lambda: nn.Serial(nn.Parallel(nn.Serial(*block, flat), nn.Serial(*block, flat))),
             "distributed alike but for one, got those after Flatten and Flatten",
         ),
         (lambda: nn.Serial(*block, nn.LayerNorm()), "position 2 .*LayerNorm needs Gaussian"),

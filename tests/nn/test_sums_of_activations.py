@@ -73,7 +73,7 @@ QUICK = "a residual block that ends in an activation"
     "name", [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in NETWORKS]
 )
 def test_finite_networks_tend_to_both_kernels(name):
-    """Means over 300 networks of width 128: five standard errors and 6/width; without means the NNGP errs by a third."""
+    """Means over 300 networks of width 128: five standard errors and 6/width; without means NNGPs err by a third."""
     network, networks = NETWORKS[name], 300
     hidden = nn.Serial(*network.layers[:-1])
     x = jnp.asarray(points(name, 2), jnp.float32)

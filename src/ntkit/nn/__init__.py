@@ -19,6 +19,7 @@ from ntkit.nn.layer_norm import LayerNorm
 from ntkit.nn.other_convolutions import ConvLocal, ConvTranspose
 from ntkit.nn.parallel import Parallel, Repeat, Residual
 from ntkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
+from ntkit.nn.recurrent import Recurrent
 from ntkit.nn.scale import Scale
 from ntkit.nn.selection import ImageResize, Index
 from ntkit.nn.serial import Serial
@@ -57,6 +58,7 @@ __all__ = [
     "Polynomial",
     "Rbf",
     "RectifiedMonomial",
+    "Recurrent",
     "Relu",
     "Repeat",
     "Residual",

@@ -122,8 +122,8 @@ class Parallel(_Branches):
     are products with the branches' own weights, which are independent of mean zero.
 
     At most one branch of a sum or product may be without weights. Raw inputs have no common mean, so they are summed
-    with values of mean zero alone. Units that `Flatten` or a concatenation laid side by side differ in distribution: two
-    such branches of a product, or of a sum with means other than zero, would meet unit by unit, and are refused.
+    with values of mean zero alone. Units that `Flatten` or a concatenation laid side by side differ in distribution:
+    two such branches of a product, or of a sum with means other than zero, would meet unit by unit, and are refused.
 
     Args:
         branches: the layers, at least one.
