@@ -292,6 +292,7 @@ def test_expansions_in_networks_of_images_reach_their_tolerance():
         ),
         (lambda: nn.Serial(*block, nn.LayerNorm()), "position 2 .*LayerNorm needs Gaussian"),
         (lambda: NTK(nn.Serial(nn.Residual(nn.Dense(2)), relu, dense))(np.ones((2, 2))), "Relu needs Gaussian"),
+        (lambda: nn.BatchNorm(), r"no infinite-width kernel .* of two inputs: .*LayerNorm"),
         (lambda: nn.LayerNorm((-2,)), "the channels -1 among them"),
         (lambda: nn.Conv(0, (3,)), "width of at least 1"),
         (lambda: nn.Conv(4, (3, 0)), "filter_shape as one to three whole numbers"),

@@ -11,6 +11,7 @@ from ntkit.nn.activations.step import Sign, Step
 from ntkit.nn.activations.trigonometric import Cos, Rbf, Sin
 from ntkit.nn.aggregate import Aggregate
 from ntkit.nn.attention import GlobalSelfAttention
+from ntkit.nn.batch_norm import BatchNorm
 from ntkit.nn.convolution import Conv
 from ntkit.nn.dense import Dense
 from ntkit.nn.dropout import Dropout
@@ -28,6 +29,7 @@ __all__ = [
     "Abs",
     "Aggregate",
     "AvgPool",
+    "BatchNorm",
     "Conv",
     "ConvLocal",
     "ConvTranspose",

@@ -215,6 +215,30 @@ class KernelState:
         )
         return replace(self, var1=var1, var2=var2, defect=defect, surplus=surplus)
 
+    def with_covariances(self, nngp: jax.Array, ntk: Any) -> "KernelState":
+        """The state with other kernels over pairs of pixels, or of vectors.
+
+        Variances are those of `nngp` itself in a block of images with themselves, and left open otherwise.
+        """
+        spatial = (nngp.ndim - self.batch) // 2
+        after = replace(
+            self,
+            nngp=nngp,
+            ntk=ntk,
+            var1=None,
+            var2=None,
+            defect=None,
+            surplus=None,
+            spatial=spatial,
+            layout="pairs" if spatial else "pixels",
+            own1=None,
+            own2=None,
+        )
+        if not self.same:
+            return after
+        var = pixel_diagonal(nngp, after.axes) if spatial else nngp
+        return after.with_variances(var, var)
+
     @classmethod
     def diagonal(cls, var: jax.Array, width: int, ntk: bool = True) -> "KernelState":
         """The state of vectors, or of pixels, paired with themselves before the first layer; shape (n, *S)."""
