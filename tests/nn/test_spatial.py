@@ -235,6 +235,23 @@ def test_dropout_before_a_nonlinearity_has_the_moments_of_random_masks():
     np.testing.assert_allclose(own, (first / 2 + relu_pair) / 2, rtol=1e-13)
 
 
+@pytest.mark.parametrize("axis", [1, pytest.param(-2, marks=pytest.mark.slow)])
+def test_a_dense_layer_takes_any_axis_of_raw_inputs_as_features(axis):
+    """As a Dense layer on transposed inputs, of a network with a convolution behind it; finite as infinite."""
+    x = inputs("2d")
+    rest = (relu, conv((2, 3), None, "valid"), relu, flat, nn.Dense(1))
+    chosen, last = (nn.Serial(nn.Dense(8, 1.2, 0.3, parametrization, at), *rest)
+                    for parametrization, at in (("standard", axis), ("standard", -1)))  # fmt: skip
+    moved = np.moveaxis(x, axis, -1)
+    for one, other in zip(nngp_and_ntk(chosen, x, x[:1]), nngp_and_ntk(last, moved, moved[:1]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    params = chosen.init(jax.random.key(0), x.shape)
+    single = jnp.asarray(x, jnp.float32)
+    out = chosen.apply(params, single)
+    np.testing.assert_array_equal(out, last.apply(params, jnp.moveaxis(single, axis, -1)))
+    assert chosen.output_shape(x.shape) == out.shape
+
+
 def test_repetition_is_the_same_network():
     x = inputs("2d")
     body = nn.Residual(nn.Serial(relu, conv((3, 3))))
@@ -293,6 +310,10 @@ def test_expansions_in_networks_of_images_reach_their_tolerance():
         (lambda: nn.Serial(*block, nn.LayerNorm()), "position 2 .*LayerNorm needs Gaussian"),
         (lambda: NTK(nn.Serial(nn.Residual(nn.Dense(2)), relu, dense))(np.ones((2, 2))), "Relu needs Gaussian"),
         (lambda: nn.BatchNorm(), r"no infinite-width kernel .* of two inputs: .*LayerNorm"),
+        (lambda: nn.Dense(4, axis=0), "axis of features, got 0"),
+        (lambda: NTK(nn.Serial(nn.Dense(4, axis=3), flat))(np.ones((2, 3, 4))), r"axis 3 of inputs of shape"),
+        (lambda: nn.Serial(dense, nn.Dense(4, axis=1)), r"Dense\(.*axis=1\) needs to stand first.* position 1"),
+        (lambda: nn.Residual(nn.Dense(4, axis=1)), "needs to stand first, on the inputs, got branch 0 of Residual"),
         (lambda: nn.LayerNorm((-2,)), "the channels -1 among them"),
         (lambda: nn.Conv(0, (3,)), "width of at least 1"),
         (lambda: nn.Conv(4, (3, 0)), "filter_shape as one to three whole numbers"),

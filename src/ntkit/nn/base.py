@@ -77,6 +77,16 @@ class Layer(Value, ABC):
         return x
 
     @property
+    def prepared(self) -> "Layer":
+        """The layer for inputs that `prepare` has seen already."""
+        return self
+
+    @property
+    def stands_first(self) -> bool:
+        """Whether the layer acts on raw inputs, so that only others which do may stand before it."""
+        return False
+
+    @property
     def homogeneity(self) -> float | None:
         """The power h with `K(s x, s' x') = (s s')^h K(x, x')` for both kernels and all s, s' > 0; None without."""
         return None

@@ -10,8 +10,7 @@ from ntkit.nn.activations.piecewise_linear import Identity
 from ntkit.nn.base import Layer, through
 from ntkit.nn.law import Law
 from ntkit.nn.merging import Merge, crosses, merged, merged_law, merged_outputs, merged_shape
-from ntkit.nn.scale import Scale
-from ntkit.nn.serial import Serial
+from ntkit.nn.serial import Serial, refused_place
 from ntkit.nn.state import KernelState
 from ntkit.numerics.trees import pytree
 
@@ -38,10 +37,9 @@ class _Branches(Layer):
             if not isinstance(branch, Layer):
                 hint = " Did you mean to call the class, as in Relu()?" if isinstance(branch, type) else ""
                 raise ValueError(f"{who} needs layers, got {branch!r} as branch {position}.{hint}")
-            if any(isinstance(part, Scale) for part in getattr(branch, "layers", (branch,))):
-                raise ValueError(
-                    f"Scale needs to stand first, on the inputs, got branch {position} of {who}."
-                )
+            for part in getattr(branch, "layers", (branch,)):
+                if part.stands_first:
+                    raise ValueError(f"{refused_place(part)}, got branch {position} of {who}.")
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Any, ...]:
         self.output_shape(input_shape)
@@ -236,6 +234,10 @@ class Repeat(Layer):
 
     def prepare(self, x: Any) -> Any:
         return self._serial().prepare(x)
+
+    @property
+    def prepared(self) -> Layer:
+        return replace(self, body=self.body.prepared)
 
     def law(self, before: Law) -> Law:
         return self._serial().law(before)

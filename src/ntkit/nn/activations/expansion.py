@@ -166,7 +166,7 @@ def expansion_bounds(network: Layer, x: np.ndarray, ntk: bool) -> tuple[Expansio
     """
     reached = []
     with precision(np.float64):
-        x = np.asarray(network.prepare(x), np.float64)
+        x, network = np.asarray(network.prepare(x), np.float64), network.prepared
         if x.ndim > 2:
             state = own_image_state(network, jnp.asarray(representative(x)), ntk)
         else:

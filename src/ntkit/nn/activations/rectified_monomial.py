@@ -102,9 +102,8 @@ class RectifiedMonomial(Activation):
         return self.degree**2 * _arc_cosine(self.degree - 1, pair)
 
     def mean(self, var: jax.Array) -> jax.Array:
-        half = 2.0 ** (self.degree / 2.0 - 1.0) * gamma((self.degree + 1.0) / 2.0) / pi**0.5
-        power: jax.Array = safe_sqrt(var) ** self.degree
-        return jnp.where(var > 0, half * power, 0.0)
+        half: float = 2.0 ** (self.degree / 2.0 - 1.0) * gamma((self.degree + 1.0) / 2.0) / pi**0.5
+        return jnp.where(var > 0, half * safe_sqrt(var) ** self.degree, 0.0)
 
     def second_moment(self, var: jax.Array) -> jax.Array:
         half = float(prod(range(2 * self.degree - 1, 0, -2))) / 2.0
