@@ -12,7 +12,6 @@ from ntkit.errors import ModelFileError
 from ntkit.nn import Parallel, Serial
 from ntkit.nn.base import Layer
 
-
 LATER = {"Dense": frozenset({"axis"})}
 """Fields that networks saved by earlier versions lack; their defaults are what was meant."""
 
