@@ -69,10 +69,9 @@ def test_all_pairs_of_times_follow_the_recursion(end):
     expected = np.array([[[read(k) for k in by_hand(a, b, 1.4, 0.9, 0.3)] for b in x2] for a in x1])
     for number, gram in enumerate(nngp_and_ntk(network, x1, x2)):
         np.testing.assert_allclose(gram, expected[..., number], rtol=1e-13)
-    for kernel in (NNGP(network), NTK(network)):
-        gram = kernel(x1)
-        np.testing.assert_allclose(np.diag(gram), kernel.diag(x1), rtol=1e-13)
-        np.testing.assert_allclose(np.diag(kernel(x1, x1.copy())), kernel.diag(x1), rtol=1e-13)
+    own = NTK(network).diag(x1)
+    np.testing.assert_allclose(np.diag(NTK(network)(x1)), own, rtol=1e-13)
+    np.testing.assert_allclose(np.diag(NTK(network)(x1, x1.copy())), own, rtol=1e-13)
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def test_dropout_before_a_nonlinearity_has_the_moments_of_random_masks():
 def test_a_dense_layer_takes_any_axis_of_raw_inputs_as_features(axis):
     """As a Dense layer on transposed inputs, of a network with a convolution behind it; finite as infinite."""
     x = inputs("2d")
-    rest = (relu, conv((2, 3), None, "valid"), relu, flat, nn.Dense(1))
+    rest = (relu, conv((4, 2), None, "valid"), relu, flat, nn.Dense(1))
     chosen, last = (nn.Serial(nn.Dense(8, 1.2, 0.3, parametrization, at), *rest)
                     for parametrization, at in (("standard", axis), ("standard", -1)))  # fmt: skip
     moved = np.moveaxis(x, axis, -1)
@@ -250,6 +250,19 @@ def test_a_dense_layer_takes_any_axis_of_raw_inputs_as_features(axis):
     out = chosen.apply(params, single)
     np.testing.assert_array_equal(out, last.apply(params, jnp.moveaxis(single, axis, -1)))
     assert chosen.output_shape(x.shape) == out.shape
+
+
+def test_circular_transposed_convolutions_are_those_of_the_same_padding_away_from_the_edges():
+    x = jnp.asarray(inputs("2d"), jnp.float32)
+    for strides in ((2, 3), (1, 2)):
+        same, circular = (nn.ConvTranspose(2, (3, 2), strides, padding) for padding in ("same", "circular"))
+        params = same.init(jax.random.key(0), x.shape)
+        inner, wrapped = same.apply(params, x), circular.apply(params, x)
+        assert inner.shape == wrapped.shape == circular.output_shape(x.shape)
+        np.testing.assert_allclose(wrapped[:, 3:-3, 3:-3], inner[:, 3:-3, 3:-3], rtol=1e-5)
+        assert np.abs(wrapped - inner).max() > 0.1
+        rolled = circular.apply(params, jnp.roll(x, 1, axis=1))
+        np.testing.assert_allclose(rolled, jnp.roll(wrapped, strides[0], axis=1), rtol=1e-5, atol=1e-6)
 
 
 def test_repetition_is_the_same_network():

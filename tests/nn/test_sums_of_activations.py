@@ -10,7 +10,8 @@ import pytest
 
 from ntkit import NNGP, NTK, nn
 from ntkit.empirical import EmpiricalNTK
-from ntkit.engines.choice import execution
+from ntkit.engines import reference
+from ntkit.engines.choice import choose, execution
 from ntkit.errors import FusionError
 from ntkit.kernels import nngp_and_ntk
 
@@ -55,8 +56,8 @@ NETWORKS = {
         CONV, RELU, nn.GlobalAvgPool(), nn.Residual(nn.Serial(DENSE, RELU)), DENSE, RELU, END,
     ),
     "pixels that are flattened": nn.Serial(
-        CONV, RELU, nn.Residual(nn.Serial(nn.ConvLocal(128, (3,), None, "same", 1.3, 0.3), RELU)),
-        nn.Index((slice(1, None),)), nn.Flatten(), END,
+        CONV, RELU, nn.Index((slice(1, None),)),
+        nn.Residual(nn.Serial(nn.ConvLocal(128, (3,), None, "same", 1.3, 0.3), RELU)), nn.Flatten(), END,
     ),
 }  # fmt: skip
 
@@ -132,6 +133,7 @@ def test_a_sum_of_centred_activations_is_the_plain_sum():
     np.testing.assert_allclose(NNGP(network)(x), plain, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_repeated_blocks_that_end_in_activations_run_as_a_loop():
     block = nn.Residual(nn.Serial(nn.Dense(16, 0.5), RELU))
     x = points("dense", 4)
@@ -156,3 +158,6 @@ def test_the_fused_engine_says_where_it_cannot_follow_means():
     pixels = nn.Serial(nn.Conv(8, (3, 3)), RELU, nn.GlobalAvgPool(), head, nn.Dense(1))
     with pytest.raises(FusionError, match="needs the means of its summands"):
         run(pixels, np.ones((2, 4, 4, 1)))
+    many = reference.prepare(pixels, np.ones((128, 4, 4, 1)), None, ntk=True)
+    chosen = choose(many, "auto")
+    assert chosen.engine == "reference" and "means of its summands" in chosen.reason

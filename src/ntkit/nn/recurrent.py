@@ -184,7 +184,6 @@ class Recurrent(Layer):
                 seen = replace(seen, var2=self.activation.second_moment(units2))
         else:
             seen = self.activation.propagate(past)
-        seen = replace(seen, width=self.width)
         return seen if units2 is None else _delayed(seen)
 
     def _variances(self, inputs: jax.Array) -> jax.Array:
