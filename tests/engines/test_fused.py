@@ -124,12 +124,9 @@ def test_the_depth_and_the_numbers_of_a_network_do_not_recompile_it():
 
 
 @pytest.mark.slow
-def test_sums_of_activations_in_one_layer_are_fused_with_their_means():
-    branch = nn.Serial(nn.Dense(8, 1.1, 0.2), nn.Relu())
-    other = nn.Serial(nn.Dense(8, 0.7), nn.LeakyRelu(0.2))
-    network = nn.Serial(
-        nn.Dense(8, 1.2, 0.3), nn.Parallel(branch, other), nn.Dense(8), nn.Relu(), nn.Dense(1)
-    )
+def test_a_residual_branch_that_ends_in_an_activation_is_fused_where_its_shortcut_is_centred():
+    dense = nn.Dense(8, 1.1, 0.2)
+    network = nn.Serial(dense, nn.Residual(nn.Serial(dense, nn.Relu())), dense, nn.Relu(), nn.Dense(1))
     check_same(network, inputs(40, 3, np.float64))
 
 

@@ -120,6 +120,8 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     if engine == "auto" and entries < _worth_compiling(prepared.network):
         return Choice("reference", f"{entries} entries do not repay compiling", plan, None)
     table = tabulated(prepared)
+    if table is None and prepared.network.needs_means(Law.inputs()):
+        return _without_means(plan, engine)
     network = prepared.network if table is None else table
     try:
         fused = fused_engine.fuse(network, prepared.features, prepared.dtype, prepared.ntk)
@@ -134,6 +136,14 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     return Choice("fused", reason, fused_engine.tiled(plan), fused)
 
 
+def _without_means(plan: Plan, engine: str) -> Choice:
+    """The reference engine, which follows means from layer to layer."""
+    reason = "a sum needs the means of its summands, which only the reference engine follows"
+    if engine == "fused":
+        raise FusionError(f'engine="fused" cannot run this network: {reason}.')
+    return Choice("reference", reason, plan, None)
+
+
 def _choose_for_images(prepared: Prepared, engine: str) -> Choice:
     plan, shape = prepared.plan, prepared.points1.x.shape
     pixels = prod(shape[1:-1])
@@ -141,10 +151,7 @@ def _choose_for_images(prepared: Prepared, engine: str) -> Choice:
     if engine == "auto" and work < WORTH_COMPILING_IMAGES:
         return Choice("reference", f"{work} pairs of pixels do not repay compiling", plan, None)
     if prepared.network.needs_means(Law.inputs()):
-        reason = "a sum needs the means of its summands, which only the reference engine follows over pixels"
-        if engine == "fused":
-            raise FusionError(f'engine="fused" cannot run this network: {reason}.')
-        return Choice("reference", reason, plan, None)
+        return _without_means(plan, engine)
     try:
         fused = fused_images.fuse_images(prepared.network, shape[1:], prepared.dtype, prepared.ntk)
     except FusionError as reason:

@@ -32,13 +32,13 @@ def merged(states: Sequence[KernelState], merge: Merge) -> KernelState:
 
 
 def _crossed(states: Sequence[KernelState]) -> tuple[int, ...]:
-    """The summands whose means enter the sum's covariances: all that are not centred, if they are more than one."""
-    moved = tuple(number for number, state in enumerate(states) if not state.centred)
-    if len(moved) < 2:
-        return ()
-    if any(states[number].mean1 is None for number in moved):
-        raise FusionError("a sum that needs the means of its summands, which are followed from weights on")
-    return moved
+    """The summands whose means enter the sum's covariances: all that have some, if they are more than one.
+
+    A mean that is not followed is that of raw inputs, whose sums with other means are refused when they meet the
+    network, or of values in an engine that runs no network with a sum that asks for it (`Layer.needs_means`).
+    """
+    moved = tuple(number for number, state in enumerate(states) if state.mean1 is not None)
+    return moved if len(moved) > 1 else ()
 
 
 def _total(
