@@ -118,7 +118,7 @@ def myrtle(depth: int = 5, width: int = 64, outputs: int = 10) -> Serial:
 def resnet(depth: int = 14, width: int = 64, outputs: int = 10) -> Serial:
     """A residual network of `6 k + 2` layers in three stages, the later two strided (He et al. 2016).
 
-    ReLU before weights, without batch normalisation, which has no limit of its own kind.
+    ReLU before weights, without batch normalisation, which has no kernel of two inputs (see `BatchNorm`).
 
     Raises:
         ValueError: for a depth that is not of this form.

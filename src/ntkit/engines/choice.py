@@ -18,6 +18,7 @@ from ntkit.engines.reference import Grams, Prepared
 from ntkit.errors import FusionError
 from ntkit.nn.activations.expansion import Expansion
 from ntkit.nn.base import Layer
+from ntkit.nn.law import Law
 from ntkit.nn.serial import Serial
 
 Engine = Literal["auto", "reference", "fused"]
@@ -119,6 +120,8 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     if engine == "auto" and entries < _worth_compiling(prepared.network):
         return Choice("reference", f"{entries} entries do not repay compiling", plan, None)
     table = tabulated(prepared)
+    if table is None and prepared.network.needs_means(Law.inputs()):
+        return _without_means(plan, engine)
     network = prepared.network if table is None else table
     try:
         fused = fused_engine.fuse(network, prepared.features, prepared.dtype, prepared.ntk)
@@ -133,12 +136,22 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     return Choice("fused", reason, fused_engine.tiled(plan), fused)
 
 
+def _without_means(plan: Plan, engine: str) -> Choice:
+    """The reference engine, which follows means from layer to layer."""
+    reason = "a sum needs the means of its summands, which only the reference engine follows"
+    if engine == "fused":
+        raise FusionError(f'engine="fused" cannot run this network: {reason}.')
+    return Choice("reference", reason, plan, None)
+
+
 def _choose_for_images(prepared: Prepared, engine: str) -> Choice:
     plan, shape = prepared.plan, prepared.points1.x.shape
     pixels = prod(shape[1:-1])
     work = plan.rows * plan.columns * (pixels**2 if prepared.network.mixes_pixels else pixels)
     if engine == "auto" and work < WORTH_COMPILING_IMAGES:
         return Choice("reference", f"{work} pairs of pixels do not repay compiling", plan, None)
+    if prepared.network.needs_means(Law.inputs()):
+        return _without_means(plan, engine)
     try:
         fused = fuse_images(prepared.network, shape[1:], prepared.dtype, prepared.ntk)
     except FusionError as reason:

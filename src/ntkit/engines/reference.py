@@ -306,4 +306,4 @@ def _raw(network: Layer, x1, x2) -> tuple:
         ValueError: when inputs of this shape do not fit the network.
     """
     check_network(network, x1.shape)
-    return network, network.prepare(x1), None if x2 is None else network.prepare(x2)
+    return network.prepared, network.prepare(x1), None if x2 is None else network.prepare(x2)

@@ -11,6 +11,7 @@ from ntkit.nn.activations.step import Sign, Step
 from ntkit.nn.activations.trigonometric import Cos, Rbf, Sin
 from ntkit.nn.aggregate import Aggregate
 from ntkit.nn.attention import GlobalSelfAttention
+from ntkit.nn.batch_norm import BatchNorm
 from ntkit.nn.convolution import Conv
 from ntkit.nn.dense import Dense
 from ntkit.nn.dropout import Dropout
@@ -19,6 +20,7 @@ from ntkit.nn.layer_norm import LayerNorm
 from ntkit.nn.other_convolutions import ConvLocal, ConvTranspose
 from ntkit.nn.parallel import Parallel, Repeat, Residual
 from ntkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
+from ntkit.nn.recurrent import Recurrent
 from ntkit.nn.scale import Scale
 from ntkit.nn.selection import ImageResize, Index
 from ntkit.nn.serial import Serial
@@ -27,6 +29,7 @@ __all__ = [
     "Abs",
     "Aggregate",
     "AvgPool",
+    "BatchNorm",
     "Conv",
     "ConvLocal",
     "ConvTranspose",
@@ -57,6 +60,7 @@ __all__ = [
     "Polynomial",
     "Rbf",
     "RectifiedMonomial",
+    "Recurrent",
     "Relu",
     "Repeat",
     "Residual",

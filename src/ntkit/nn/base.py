@@ -43,6 +43,10 @@ class Layer(Value, ABC):
         """
         return before
 
+    def needs_means(self, before: Law) -> bool:
+        """Whether a sum within the layer, on values of the law `before`, asks for the means of its summands."""
+        return False
+
     @property
     def mixes_pixels(self) -> bool:
         """Whether covariances between different pixels matter to the kernels after the layer."""
@@ -71,6 +75,16 @@ class Layer(Value, ABC):
     def prepare(self, x: Any) -> Any:
         """What the layer does to raw inputs before any covariance exists; most layers do nothing."""
         return x
+
+    @property
+    def prepared(self) -> "Layer":
+        """The layer for inputs that `prepare` has seen already."""
+        return self
+
+    @property
+    def stands_first(self) -> bool:
+        """Whether the layer acts on raw inputs, so that only others which do may stand before it."""
+        return False
 
     @property
     def homogeneity(self) -> float | None:

@@ -2,13 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax
 
 from ntkit.nn.base import Layer
-from ntkit.nn.state import KernelState, pixel_diagonal
+from ntkit.nn.state import KernelState
 
 
 class Mixing(Layer):
@@ -65,23 +64,5 @@ def mixed(state: KernelState, mix: Any) -> KernelState:
         # The second side first: where pixels vanish, the others keep their place.
         return mix(mix(array, sides[1], 1), sides[0], 0)
 
-    nngp = both(state.nngp)
-    ntk = None if state.ntk is None else both(state.ntk)
-    left = (nngp.ndim - first) // 2
-    after = replace(
-        state,
-        nngp=nngp,
-        ntk=ntk,
-        var1=None,
-        var2=None,
-        defect=None,
-        surplus=None,
-        spatial=left,
-        layout="pairs" if left else "pixels",
-        own1=None,
-        own2=None,
-    )
-    if not state.same:
-        return after
-    var = pixel_diagonal(nngp, after.axes) if left else nngp
-    return after.with_variances(var, var)
+    after = state.with_covariances(both(state.nngp), None if state.ntk is None else both(state.ntk))
+    return after.with_means(lambda mean, side: mix(mean, sides[0], side), state)

@@ -54,6 +54,10 @@ class Scale(Layer):
         return x * scales.reshape((1,) * (x.ndim - 1) + scales.shape)
 
     @property
+    def stands_first(self) -> bool:
+        return True
+
+    @property
     def homogeneity(self) -> float:
         return 1.0
 

@@ -28,8 +28,8 @@ class Serial(Layer):
         layers: the layers in order; nested `Serial`s are flattened into one.
 
     Raises:
-        ValueError: when it is empty, when something is not a layer, when `Scale` is not in front, or when a layer has
-            no infinite-width limit after those before it; the text names its position.
+        ValueError: when it is empty, when something is not a layer, when one that acts on raw inputs (`Scale`) is not
+            in front, or when a layer has no infinite-width limit after those before it; the text names its position.
     """
 
     layers: tuple[Layer, ...]
@@ -44,10 +44,8 @@ class Serial(Layer):
         if not flat:
             raise ValueError("Serial needs at least one layer, got none.")
         for position, layer in enumerate(flat[1:], start=1):
-            if isinstance(layer, Scale) and not isinstance(flat[position - 1], Scale):
-                raise ValueError(
-                    f"Scale needs to stand first, on the inputs, got position {position}. Move it."
-                )
+            if layer.stands_first and not all(isinstance(before, Scale) for before in flat[:position]):
+                raise ValueError(f"{refused_place(layer)}, got position {position}. Move it.")
         object.__setattr__(self, "layers", tuple(flat))
         self.law(Law.unknown())
 
@@ -87,6 +85,13 @@ class Serial(Layer):
                 before = layer.law(before)
         return before
 
+    def needs_means(self, before: Law) -> bool:
+        for layer in self.layers:
+            if layer.needs_means(before):
+                return True
+            before = layer.law(before)
+        return False
+
     @property
     def composite(self) -> bool:
         return True
@@ -116,6 +121,15 @@ class Serial(Layer):
         for layer in self.layers:
             x = layer.prepare(x)
         return x
+
+    @property
+    def prepared(self) -> "Serial":
+        layers = tuple(layer.prepared for layer in self.layers)
+        return (
+            self
+            if all(one is other for one, other in zip(layers, self.layers, strict=True))
+            else Serial(*layers)
+        )
 
     def propagate(self, state: KernelState) -> KernelState:
         position = 0
@@ -151,6 +165,12 @@ class Serial(Layer):
             adapted[position] = layer.adapt(state, resolution)
             state = propagate_compiled(adapted[position], state)
         return Serial(*adapted)
+
+
+def refused_place(layer: Layer) -> str:
+    """What is wrong with a layer on raw inputs that does not stand first."""
+    name = type(layer).__name__
+    return f"{name if name == 'Scale' else repr(layer)} needs to stand first, on the inputs"
 
 
 def _propagate_through(layers: tuple[Layer, ...], state: KernelState) -> KernelState:
