@@ -362,7 +362,7 @@ def working_bytes(fused: FusedImages, plan: Plan) -> int:
 
 def fill(fused: FusedImages, prepared: Prepared) -> Grams:
     """Both kernels, tile by tile on the plan's threads."""
-    x1, x2 = prepared.points1.x, prepared.points2.x
+    x1, x2 = (images_of(fused, points.x) for points in (prepared.points1, prepared.points2))
     plan = tiled(fused, prepared.plan)
     bends = any(layer.needs_variances for layer in fused.schedule.head)
     own1 = own2 = None
@@ -398,9 +398,17 @@ def fill(fused: FusedImages, prepared: Prepared) -> Grams:
     return _with_head(fused, grams, var1[:, None], var2[None, :], same=False)
 
 
+def images_of(fused: FusedImages, x: np.ndarray) -> np.ndarray:
+    """The images that enter planes: those of the user, pooled where a network begins with that."""
+    with precision(fused.dtype):
+        for pooling in fused.schedule.pooled_first:
+            x = np.asarray(pooling.apply((), jnp.asarray(x)))
+    return x
+
+
 def diagonal(fused: FusedImages, x: np.ndarray, plan: Plan) -> Grams:
     """Both kernels of every image with itself, shape (n,)."""
-    own = own_sums(fused, x, plan.threads)
+    own = own_sums(fused, images_of(fused, x), plan.threads)
     return _with_head(fused, (own.nngp, own.ntk), own.nngp, own.nngp, same=True)
 
 

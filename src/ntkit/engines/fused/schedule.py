@@ -6,6 +6,7 @@ planes of neighbouring offsets together; what it adds to is kept whole, and is w
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from math import prod
 
 from ntkit.errors import FusionError
@@ -142,12 +143,14 @@ class Schedule:
     """A network taken apart.
 
     Attributes:
+        pooled_first: poolings of the images themselves, before any weights: done once an image, not once a pair.
         levels: what happens to pairs of pixels.
         buffers: the size of the images in each buffer.
         head: the layers on vectors.
         width: before the head.
     """
 
+    pooled_first: tuple[AvgPool | SumPool, ...]
     levels: tuple[Level, ...]
     buffers: tuple[Sizes, ...]
     head: tuple[Layer, ...]
@@ -163,9 +166,12 @@ def schedule_of(network: Layer, image: tuple[int, ...]) -> Schedule:
     if len(image) != 3:
         raise FusionError(f"images of {len(image) - 1} spatial axes, where 2 are supported")
     layers = network.layers if isinstance(network, Serial) else (network,)
-    builder = _Builder()
+    first = tuple(takewhile(lambda layer: isinstance(layer, AvgPool | SumPool), layers))
+    for pooling in first:
+        image = pooling.output_shape((1, *image))[1:]
+    builder = _Builder(first)
     value = builder.begin((image[0], image[1]), image[2])
-    for position, layer in enumerate(layers):
+    for position, layer in enumerate(layers[len(first) :], len(first)):
         try:
             if isinstance(layer, GlobalAvgPool | GlobalSumPool | Flatten):
                 pixels = prod(value.place.size)
@@ -193,6 +199,7 @@ class _Value:
 
 @dataclass
 class _Builder:
+    first: tuple[AvgPool | SumPool, ...]
     steps: list[list[Step]] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     circular: list[bool | None] = field(default_factory=list)
@@ -331,7 +338,7 @@ class _Builder:
                         ends | {end - size for end in ends} if circular else ends
                         for ends, size in zip(found, step.place.size, strict=True)
                     )
-        return Schedule(tuple(levels), tuple(self.buffers), head, width)
+        return Schedule(self.first, tuple(levels), tuple(self.buffers), head, width)
 
 
 def replace_value(value: _Value, **changes: int | None) -> _Value:
