@@ -16,6 +16,7 @@ from ntkit.nn.dense import Dense
 from ntkit.nn.dropout import Dropout
 from ntkit.nn.flatten import Flatten
 from ntkit.nn.layer_norm import LayerNorm
+from ntkit.nn.mask import Mask
 from ntkit.nn.other_convolutions import ConvLocal, ConvTranspose
 from ntkit.nn.parallel import Parallel, Repeat, Residual
 from ntkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
@@ -50,6 +51,7 @@ __all__ = [
     "Index",
     "LayerNorm",
     "LeakyRelu",
+    "Mask",
     "Mish",
     "Monomial",
     "Parallel",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ntkit.nn.base import Layer
+from ntkit.nn.base import Layer, kept
 from ntkit.nn.law import Law
 from ntkit.nn.mixing import require_pairs
 from ntkit.nn.state import KernelState, pixel_diagonal
@@ -94,6 +94,9 @@ class GlobalSelfAttention(Layer):
         return params if self.scaling == "linear" else params | {"key": jax.random.normal(keys[4], inner)}
 
     def apply(self, params: Any, x: Float[jax.Array, "n *s c"]) -> Float[jax.Array, "n *s k"]:
+        return self.apply_present(params, x, None)[0]
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
         self.output_shape(x.shape)
         pixels = x.reshape(x.shape[0], -1, x.shape[-1])
 
@@ -107,12 +110,12 @@ class GlobalSelfAttention(Layer):
         scores = self.query_std * self.key_std * scores
         scores = scores / self.head_width ** (1.0 if self.scaling == "linear" else 0.5)
         if self.mechanism == "softmax":
-            scores = jax.nn.softmax(scores, axis=-1)
+            scores = _shares(scores, None if present is None else present.reshape(len(x), 1, 1, -1))
         seen = jnp.einsum("nhpq,nhqd->nhpd", scores, value, precision="highest")
         out = jnp.einsum("nhpd,hdk->npk", seen, params["out"], precision="highest")
         out = self.out_std * self.value_std * out / (self.heads * self.head_width) ** 0.5
         out = out + self.b_std * params["bias"].reshape(1, 1, -1)
-        return out.reshape(*x.shape[:-1], self.width)
+        return kept(out.reshape(*x.shape[:-1], self.width), present)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(input_shape) < 3:
@@ -169,15 +172,24 @@ class GlobalSelfAttention(Layer):
         """`G1 nngp G2^T` and `G1 (ntk + 2 nngp) G2^T`."""
         owns = (state.nngp, state.nngp) if state.same else (state.own1.nngp, state.own2.nngp)
         weights = []
-        for own in owns:
+        for own, present in zip(owns, (state.present1, state.present2), strict=True):
             scores = scale * own.reshape(len(own), *nngp.shape[-2:])
-            weights.append(jax.nn.softmax(scores, axis=-1) if self.mechanism == "softmax" else scores)
+            if self.mechanism == "softmax":
+                scores = _shares(scores, None if present is None else present.reshape(len(own), 1, -1))
+            weights.append(scores)
         axes = "apq,aqr,asr->aps" if state.same else "apq,abqr,bsr->abps"
 
         def weigh(part: jax.Array) -> jax.Array:
             return jnp.einsum(axes, weights[0], part, weights[1], precision="highest")
 
         return weigh(nngp), None if ntk is None else weigh(ntk + 2.0 * nngp)
+
+
+def _shares(scores: jax.Array, present: Any) -> jax.Array:
+    """Softmax over the last axis, along which only some entries exist; the others have no share."""
+    if present is not None:
+        scores = jnp.where(present, scores, 0.5 * jnp.finfo(scores.dtype).min)
+    return jax.nn.softmax(scores, axis=-1)
 
 
 def _scored(nngp: jax.Array, ntk: Any) -> tuple:

@@ -22,6 +22,7 @@ from ntkit.nn.windows import (
     padded,
     window_parts,
     window_sums,
+    windows_present,
 )
 from ntkit.numerics.trees import as_leaf, pytree
 
@@ -86,6 +87,9 @@ class Conv(Averaging):
 
     def law(self, before: Law) -> Law:
         return Law.weighted("Conv")
+
+    def presence(self, present: Any) -> Any:
+        return windows_present(present, self.filter_shape, self._strides, self.padding)
 
     @property
     def homogeneity(self) -> float | None:

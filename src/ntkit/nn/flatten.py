@@ -33,6 +33,9 @@ class Flatten(Averaging):
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (input_shape[0], prod(input_shape[1:]))
 
+    def presence(self, present: Any) -> None:
+        return None
+
     @property
     def homogeneity(self) -> float:
         return 1.0

@@ -1,5 +1,6 @@
 """Sums, products and concatenations of branches: both kernels, and the correlations, without cancellation."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -41,7 +42,13 @@ def _total(states: Sequence[KernelState], weights: Sequence[float], width: Any) 
     nngp = total([state.nngp for state in states])
     ntk = None if first.ntk is None else total([state.ntk for state in states])
     after = replace(
-        first, nngp=nngp, ntk=ntk, width=width, **_own(states, lambda own: _total(own, weights, width))
+        first,
+        nngp=nngp,
+        ntk=ntk,
+        width=width,
+        present1=either([state.present1 for state in states]),
+        present2=either([state.present2 for state in states]),
+        **_own(states, lambda own: _total(own, weights, width)),
     )
     if first.alike:
         return replace(after, var1=nngp, var2=nngp)
@@ -66,7 +73,14 @@ def _total(states: Sequence[KernelState], weights: Sequence[float], width: Any) 
 def _product(state1: KernelState, state2: KernelState) -> KernelState:
     nngp = state1.nngp * state2.nngp
     ntk = None if state1.ntk is None else state1.ntk * state2.nngp + state1.nngp * state2.ntk
-    after = replace(state1, nngp=nngp, ntk=ntk, **_own((state1, state2), lambda own: _product(*own)))
+    after = replace(
+        state1,
+        nngp=nngp,
+        ntk=ntk,
+        present1=either((state1.present1, state2.present1)),
+        present2=either((state1.present2, state2.present2)),
+        **_own((state1, state2), lambda own: _product(*own)),
+    )
     if state1.alike:
         return replace(after, var1=nngp, var2=nngp)
     if state1.var1 is None or state2.var1 is None:
@@ -85,6 +99,11 @@ def _own(states: Sequence[KernelState], merge: Any) -> dict[str, KernelState]:
         "own1": merge([state.own1 for state in states]),
         "own2": merge([state.own2 for state in states]),
     }
+
+
+def either(presences: Sequence[Any]) -> Any:
+    """Which pixels exist after a merge: those that do in any branch."""
+    return None if presences[0] is None else reduce(operator.or_, presences)
 
 
 def merged_outputs(outputs: Sequence[jax.Array], merge: Merge) -> jax.Array:

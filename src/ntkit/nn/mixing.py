@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from ntkit.nn.base import Layer
+from ntkit.nn.base import Layer, kept
 from ntkit.nn.state import KernelState, pixel_diagonal
 
 
@@ -29,6 +29,17 @@ class Mixing(Layer):
         self.output_shape(x.shape)
         return self._mix(x, range(1, x.ndim - 1))
 
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
+        after = self.apply(params, x)
+        if present is None:
+            return after, None
+        factor = self._factor(present, x.dtype)
+        return kept(after if factor is None else factor[..., None] * after, self.presence(present))
+
+    def _factor(self, present: Any, dtype: Any) -> jax.Array | None:
+        """What results are multiplied by where only some pixels exist, shape (n, *T); None for nothing."""
+        return None
+
     @property
     def homogeneity(self) -> float | None:
         return 1.0
@@ -39,7 +50,11 @@ class Mixing(Layer):
 
     def propagate(self, state: KernelState) -> KernelState:
         require_pairs(type(self).__name__, state)
-        return mixed(state, lambda array, axes, _: self._mix(array, axes))
+        factors = None
+        if state.present1 is not None:
+            dtype = state.nngp.dtype
+            factors = self._factor(state.present1, dtype), self._factor(state.present2, dtype)
+        return mixed(state, lambda array, axes, _: self._mix(array, axes), factors)
 
 
 def require_pairs(who: str, state: KernelState) -> None:
@@ -53,9 +68,10 @@ def require_pairs(who: str, state: KernelState) -> None:
         )
 
 
-def mixed(state: KernelState, mix: Any) -> KernelState:
+def mixed(state: KernelState, mix: Any, factors: Any = None) -> KernelState:
     """The state after `mix(array, axes, side)` of the pixels of either side of both kernels.
 
+    The results of either side are multiplied by its factor, shapes (n1, *T) and (n2, *T), where there are any.
     Variances are those of `nngp` itself in a block of images with themselves, and left open otherwise.
     """
     first, spatial = state.batch, state.spatial
@@ -81,7 +97,11 @@ def mixed(state: KernelState, mix: Any) -> KernelState:
         own1=None,
         own2=None,
     )
+    if factors is not None and factors[0] is not None:
+        factor1, factor2 = factors if state.same else (factors[0][:, None], factors[1][None])
+        scale = after.along1(factor1) * after.along2(factor2)
+        after = replace(after, nngp=scale * nngp, ntk=None if ntk is None else scale * ntk)
     if not state.same:
         return after
-    var = pixel_diagonal(nngp, after.axes) if left else nngp
+    var = pixel_diagonal(after.nngp, after.axes) if left else after.nngp
     return after.with_variances(var, var)

@@ -14,7 +14,15 @@ from ntkit.nn.convolution import check_convolution, convolve, scaled_draw, scale
 from ntkit.nn.dense import Parametrization
 from ntkit.nn.law import Law
 from ntkit.nn.state import KernelState
-from ntkit.nn.windows import Padding, check_spatial, output_sizes, padded, window_parts, window_sums
+from ntkit.nn.windows import (
+    Padding,
+    check_spatial,
+    output_sizes,
+    padded,
+    window_parts,
+    window_sums,
+    windows_present,
+)
 from ntkit.numerics.trees import pytree
 
 
@@ -72,6 +80,17 @@ class ConvTranspose(Averaging):
 
     def law(self, before: Law) -> Law:
         return Law.weighted("ConvTranspose")
+
+    def presence(self, present: Any) -> Any:
+        # Each pixel becomes so many, as its square of the enlarged image.
+        sizes = self._strides
+        if self.padding == "valid":
+            sizes = tuple(max(pair) for pair in zip(self.filter_shape, self._strides, strict=True))
+        spread = tuple((size - 1, size - 1, stride - 1) for size, stride in zip(sizes, self._strides, strict=True))
+        ones = jnp.asarray(present).astype(jnp.float32)
+        enlarged = jax.lax.pad(ones, jnp.zeros((), jnp.float32), ((0, 0, 0), *spread))
+        axes = tuple((1 + axis,) for axis in range(len(sizes)))
+        return window_sums(enlarged, axes, sizes, self._ones) > 0
 
     @property
     def homogeneity(self) -> float | None:
@@ -166,6 +185,9 @@ class ConvLocal(Averaging):
 
     def law(self, before: Law) -> Law:
         return Law.weighted("ConvLocal")
+
+    def presence(self, present: Any) -> Any:
+        return windows_present(present, self.filter_shape, self._strides, self.padding)
 
     @property
     def homogeneity(self) -> float | None:

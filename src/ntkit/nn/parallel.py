@@ -9,8 +9,7 @@ import jax
 from ntkit.nn.activations.piecewise_linear import Identity
 from ntkit.nn.base import Layer, through
 from ntkit.nn.law import Law
-from ntkit.nn.merging import Merge, merged, merged_law, merged_outputs, merged_shape
-from ntkit.nn.scale import Scale
+from ntkit.nn.merging import Merge, either, merged, merged_law, merged_outputs, merged_shape
 from ntkit.nn.serial import Serial
 from ntkit.nn.state import KernelState
 from ntkit.numerics.trees import pytree
@@ -38,10 +37,11 @@ class _Branches(Layer):
             if not isinstance(branch, Layer):
                 hint = " Did you mean to call the class, as in Relu()?" if isinstance(branch, type) else ""
                 raise ValueError(f"{who} needs layers, got {branch!r} as branch {position}.{hint}")
-            if any(isinstance(part, Scale) for part in getattr(branch, "layers", (branch,))):
-                raise ValueError(
-                    f"Scale needs to stand first, on the inputs, got branch {position} of {who}."
-                )
+            for part in getattr(branch, "layers", (branch,)):
+                if part.on_inputs:
+                    raise ValueError(
+                        f"{type(part).__name__} needs to stand first, on the inputs, got branch {position} of {who}."
+                    )
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Any, ...]:
         self.output_shape(input_shape)
@@ -49,8 +49,15 @@ class _Branches(Layer):
         return tuple(branch.init(k, input_shape) for branch, k in zip(self.branches, keys, strict=True))
 
     def apply(self, params: Any, x: jax.Array) -> jax.Array:
-        outputs = [branch.apply(p, x) for branch, p in zip(self.branches, params, strict=True)]
-        return merged_outputs(outputs, self._merge)
+        return self.apply_present(params, x, None)[0]
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
+        pairs = zip(self.branches, params, strict=True)
+        outputs, presences = zip(*(branch.apply_present(p, x, present) for branch, p in pairs), strict=True)
+        return merged_outputs(outputs, self._merge), either(presences)
+
+    def presence(self, present: Any) -> Any:
+        return either([branch.presence(present) for branch in self.branches])
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         shapes = [branch.output_shape(input_shape) for branch in self.branches]
@@ -220,6 +227,19 @@ class Repeat(Layer):
 
     def apply(self, params: Any, x: jax.Array) -> jax.Array:
         return self._serial().apply(params, x)
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
+        return self._serial().apply_present(params, x, present)
+
+    def presence(self, present: Any) -> Any:
+        return self._serial().presence(present)
+
+    def present(self, x: Any) -> Any:
+        return self.body.present(x)
+
+    @property
+    def on_inputs(self) -> bool:
+        return self.body.on_inputs
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._serial().output_shape(input_shape)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from ntkit.nn.base import Layer, propagate_compiled, through
 from ntkit.nn.law import Law
-from ntkit.nn.scale import Scale
+from ntkit.nn.mask import Mask
 from ntkit.nn.state import KernelState
 
 MAX_PERIOD = 4
@@ -28,7 +28,7 @@ class Serial(Layer):
         layers: the layers in order; nested `Serial`s are flattened into one.
 
     Raises:
-        ValueError: when it is empty, when something is not a layer, when `Scale` is not in front, or when a layer has
+        ValueError: when it is empty, when something is not a layer, when `Scale` or `Mask` is not in front, or when a layer has
             no infinite-width limit after those before it; the text names its position.
     """
 
@@ -44,9 +44,9 @@ class Serial(Layer):
         if not flat:
             raise ValueError("Serial needs at least one layer, got none.")
         for position, layer in enumerate(flat[1:], start=1):
-            if isinstance(layer, Scale) and not isinstance(flat[position - 1], Scale):
+            if layer.on_inputs and (isinstance(layer, Mask) or not flat[position - 1].on_inputs):
                 raise ValueError(
-                    f"Scale needs to stand first, on the inputs, got position {position}. Move it."
+                    f"{type(layer).__name__} needs to stand first, on the inputs, got position {position}. Move it."
                 )
         object.__setattr__(self, "layers", tuple(flat))
         self.law(Law.unknown())
@@ -66,9 +66,24 @@ class Serial(Layer):
         return tuple(params)
 
     def apply(self, params: Any, x: Float[jax.Array, "*s c"]) -> Float[jax.Array, "*t k"]:
+        return self.apply_present(params, x, None)[0]
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
         for layer, layer_params in zip(self.layers, params, strict=True):
-            x = layer.apply(layer_params, x)
-        return x
+            x, present = layer.apply_present(layer_params, x, present)
+        return x, present
+
+    def presence(self, present: Any) -> Any:
+        for layer in self.layers:
+            present = None if present is None else layer.presence(present)
+        return present
+
+    def present(self, x: Any) -> Any:
+        return self.layers[0].present(x)
+
+    @property
+    def on_inputs(self) -> bool:
+        return self.layers[0].on_inputs
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._shapes(input_shape)[-1]

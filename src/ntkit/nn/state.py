@@ -41,6 +41,8 @@ class KernelState:
         layout: of the spatial axes.
         own1: the first images with themselves, over pairs of pixels; None unless a later layer needs them.
         own2: the same of the second images.
+        present1: which pixels of the first images exist, shape (n1, *S); None for all. Elsewhere all is 0.
+        present2: the same of the second images, shape (n2, *S).
     """
 
     nngp: Any
@@ -55,6 +57,8 @@ class KernelState:
     layout: Layout = "pixels"
     own1: Any = None
     own2: Any = None
+    present1: Any = None
+    present2: Any = None
 
     @property
     def pair(self) -> GaussianPair:
@@ -173,6 +177,29 @@ class KernelState:
             jnp.where(distance < noise, 0.0, distance) for distance in (pair.defect, pair.surplus)
         )
         return replace(self, var1=var1, var2=var2, defect=defect, surplus=surplus)
+
+    def kept(self, present1: Any, present2: Any) -> "KernelState":
+        """The state of images of which these pixels exist, shapes (n1, *S) and (n2, *S), and all others are 0."""
+        if present1 is None or not self.spatial:
+            return replace(self, present1=None, present2=None)
+        sides = (present1, present2) if self.same else (present1[:, None], present2[None])
+        side1, side2 = self.along1(sides[0]), self.along2(sides[1])
+
+        def keep(values: Any, present: jax.Array, otherwise: float) -> Any:
+            return None if values is None else jnp.where(present, values, otherwise)
+
+        both = side1 & side2
+        return replace(
+            self,
+            nngp=keep(self.nngp, both, 0.0),
+            ntk=keep(self.ntk, both, 0.0),
+            var1=keep(self.var1, side1, 0.0),
+            var2=keep(self.var2, side2, 0.0),
+            defect=keep(self.defect, both, 1.0),
+            surplus=keep(self.surplus, both, 1.0),
+            present1=present1,
+            present2=present2,
+        )
 
     @classmethod
     def diagonal(cls, var: jax.Array, width: int, ntk: bool = True) -> "KernelState":
