@@ -1,6 +1,7 @@
 """Masks: a padded sequence is the sequence by itself, in the finite network and in both kernels."""
 
-from functools import partial
+import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,8 @@ from tests.nn.spatial_networks import attention, conv, dense, flat, local, poole
 from tests.nn.test_spatial import some
 
 from ntkit import NNGP, NTK, nn
-from ntkit.empirical import EmpiricalNTK
+from ntkit.engines import choice, images, reference
+from ntkit.errors import FusionError
 from ntkit.kernels import nngp_and_ntk
 
 VALUE = -7.5
@@ -49,7 +51,7 @@ NETWORKS = {
         nn.Serial(
             conv((3,)), nn.Residual(nn.Serial(relu, nn.AvgPool((3,), (1,), "same"), conv((3,)))),
             nn.Parallel(*block, merge="concat"), nn.Parallel(conv((1,)), conv((3,)), merge="product"),
-            nn.Repeat(nn.Serial(conv((3,)), relu), 5), pooled, nn.LayerNorm() if False else dense, relu, dense,
+            nn.Repeat(nn.Serial(conv((3,)), relu), 5), pooled, dense, relu, dense,
         ),
     ),
     "nodes": (SEQUENCES[:1] * 2, nn.Serial(dense, nn.Aggregate(np.eye(8, k=1) + 0.5), dense, relu, pooled)),
@@ -76,3 +78,166 @@ def sequences(sizes, channels=3, seed=0):
 
 def masked(network):
     return nn.Serial(nn.Mask(VALUE), network)
+
+
+PEER = json.loads((Path(__file__).parent / "peer_masks.json").read_text())["masked"]
+scores = attention(scaling="root", mechanism="identity", query_std=0.4, key_std=0.6)
+# There `eps` of LayerNorm over pixels counts also what is masked: a padded sequence has another kernel than by itself.
+PEER_NETWORKS = {
+    "pooled": NETWORKS["pooled"],
+    "summed, strides": (
+        SEQUENCES, nn.Serial(conv((3,), (2,)), nn.Erf(), conv((3,)), relu, nn.GlobalSumPool(), dense)
+    ),
+    "flat": (SEQUENCES, nn.Serial(*block, *block, flat, dense)),
+    "windows with padding": (
+        SEQUENCES, nn.Serial(*block, nn.AvgPool((3,), (1,), "same"), *block, pooled, dense)
+    ),
+    "attention": (SEQUENCES, nn.Serial(*block, attention(), relu, *block, pooled, dense)),
+    "scores": (SEQUENCES, nn.Serial(*block, scores, relu, pooled, dense)),
+    "residual": (
+        SEQUENCES,
+        nn.Serial(conv((3,)), nn.Residual(nn.Serial(relu, *block, conv((3,)))), relu, pooled, dense),
+    ),
+    "normalised": (SEQUENCES, nn.Serial(conv((3,)), nn.LayerNorm((-1, -2)), relu, pooled, dense)),
+    "two axes": (IMAGES, nn.Serial(conv((3, 3)), relu, conv((3, 1), (2, 1)), relu, pooled, dense)),
+    "attention over two axes": (
+        IMAGES, nn.Serial(conv((3, 3)), relu, attention(mechanism="identity"), relu, pooled, dense)
+    ),
+    "embedded": (
+        SEQUENCES, nn.Serial(dense, nn.PositionalEmbedding(0.7, 1.5), attention(), relu, pooled, dense)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", some(NETWORKS, ("averages",)))
+def test_a_padded_sequence_has_the_kernels_of_the_sequence_by_itself(name):
+    """Two lengths beside the longest; the same sums but for zeros, so 1e-14 relative."""
+    sizes, network = NETWORKS[name]
+    alone, padded = sequences(sizes)
+    grams = nngp_and_ntk(masked(network), padded)
+    for row in (1, 2):
+        x = alone[row][None]
+        for gram, expected in zip(grams, nngp_and_ntk(network, x, x.copy()), strict=True):
+            np.testing.assert_allclose(gram[row, row], expected[0, 0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", some(tuple(name for name in NETWORKS if name != "local"), ("blocks",)))
+def test_a_finite_network_gives_a_padded_sequence_what_it_gives_the_sequence(name):
+    """The same weights, in float32: 2e-5 of the largest output is rounding. Local weights know where they stand."""
+    sizes, network = NETWORKS[name]
+    alone, padded = sequences(sizes)
+    full = masked(network)
+    params = full.init(jax.random.key(0), padded.shape)
+    outputs = jax.jit(full.apply)(params, jnp.asarray(padded, jnp.float32))
+    for row in (1, 2):
+        expected = jax.jit(network.apply)(params[1:], jnp.asarray(alone[row][None], jnp.float32))[0]
+        assert np.abs(outputs[row] - expected).max() <= 2e-5 * np.abs(expected).max()
+        assert np.abs(expected).max() > 0.01
+
+
+@pytest.mark.parametrize("name", some(PEER_NETWORKS, ("attention",)))
+def test_kernels_of_masked_inputs_agree_with_neural_tangents(name):
+    sizes, network = PEER_NETWORKS[name]
+    grams = nngp_and_ntk(masked(network), sequences(sizes)[1])
+    for gram, expected in zip(grams, PEER[name], strict=True):
+        np.testing.assert_allclose(gram[0], expected, rtol=1e-13)
+
+
+def test_sequences_of_different_lengths_meet_pixel_by_pixel():
+    """By hand: the mean over all pairs of pixels that exist of the kernel of two vectors, plus nothing for others."""
+    alone, padded = sequences(SEQUENCES)
+    pixelwise = (dense, nn.Cos(0.9, 1.1, 0.2), dense)
+    network = nn.Serial(*pixelwise, pooled)
+    vectors = np.concatenate(alone)
+    ends = np.cumsum([len(x) for x in alone])
+    for gram, pixels in zip(
+        nngp_and_ntk(masked(network), padded), nngp_and_ntk(nn.Serial(*pixelwise), vectors), strict=True
+    ):
+        blocks = [np.hsplit(rows, ends[:-1]) for rows in np.vsplit(pixels, ends[:-1])]
+        np.testing.assert_allclose(gram, [[block.mean() for block in row] for row in blocks], rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", some(NETWORKS, ("attention",)))
+def test_grams_of_padded_inputs_are_semi_definite_with_the_diagonal_of_diag_however_tiled(name, monkeypatch):
+    """The more padding, the same Gram matrix; tiles at the edge are enlarged by inputs without any pixel."""
+    sizes, network = NETWORKS[name]
+    _, padded = sequences(sizes)
+    kernel = NTK(masked(network))
+    gram = kernel(padded)
+    np.testing.assert_array_equal(gram, gram.T)
+    np.testing.assert_array_equal(np.diag(gram), kernel.diag(padded))
+    assert np.linalg.eigvalsh(gram)[0] > -1e-13 * gram.max()
+    monkeypatch.setattr(images, "tile_side", lambda *_: 2)
+    np.testing.assert_allclose(kernel(padded), gram, rtol=1e-13)
+    np.testing.assert_allclose(kernel(padded[1:], padded), gram[1:], rtol=1e-12)
+    if name != "nodes":
+        more = np.pad(padded, ((0, 0), *((0, 4),) * len(sizes[0]), (0, 0)), constant_values=VALUE)
+        np.testing.assert_allclose(kernel(more), gram, rtol=1e-13)
+
+
+def test_traced_kernels_of_padded_inputs_are_the_concrete_ones_and_have_finite_gradients():
+    """And padding has no gradient."""
+    sizes, network = NETWORKS["attention"]
+    network, padded = masked(network), sequences(sizes)[1]
+
+    def total(network, x):
+        nngp, ntk = nngp_and_ntk(network, x)
+        return (ntk + nngp).sum(), (nngp, ntk)
+
+    with jax.enable_x64(True):
+        value = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
+        (_, grams), (slopes, slope) = value(network, jnp.asarray(padded))
+        grams = [np.asarray(gram) for gram in grams]
+        leaves = [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(slopes)]
+        slope = np.asarray(slope)
+    for gram, expected in zip(grams, nngp_and_ntk(network, padded), strict=True):
+        np.testing.assert_allclose(gram, expected, rtol=1e-12)
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    exists = (padded != VALUE).any(axis=-1)
+    assert (slope[~exists] == 0).all() and (slope[exists] != 0).any(axis=-1).sum() == exists.sum() - 1
+
+
+def test_a_scale_follows_a_mask_and_a_black_pixel_exists():
+    """Pixels of zeros are input like any other unless zero is what inputs are padded with."""
+    x = np.array([[[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]]])
+    network = nn.Serial(nn.Scale([2.0, 0.5]), nn.Dense(8, b_std=1.0), pooled)
+    by_itself = NNGP(network)(x)[0, 0]
+    assert NNGP(nn.Serial(nn.Mask(-3.0), network))(x)[0, 0] == pytest.approx(by_itself, rel=1e-14)
+    first = NNGP(network)(x[:, :1])[0, 0]
+    assert NNGP(nn.Serial(nn.Mask(), network))(x)[0, 0] == pytest.approx(first, rel=1e-14)
+    assert first > by_itself
+
+
+def test_the_fused_engine_leaves_masked_networks_to_the_reference():
+    network, padded = masked(nn.Serial(conv((3, 3)), relu, pooled, dense)), sequences(IMAGES)[1]
+    with pytest.raises(FusionError, match="Mask"):
+        NTK(network, engine="fused")(padded)
+    many = np.concatenate([padded] * 30)
+    assert "Mask" in choice.choose(reference.prepare(network, many, None, ntk=True), "auto").reason
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda net, x, none: NTK(net)(x, none), r"got none of x2\[1\]\. Leave"),
+        (lambda net, x, none: NNGP(net)(none), r"got none of x1\[1\]"),
+        (lambda net, x, none: NNGP(net).diag(none), r"got none of x\[1\]"),
+        (lambda net, x, none: NTK(net).plan(none), r"got none of x1\[1\]"),
+        (lambda net, x, none: net.apply(net.init(jax.random.key(0), none.shape), jnp.asarray(none, jnp.float32)),
+         r"got none of x\[1\]"),
+        (lambda net, x, none: NTK(nn.Serial(nn.Mask(VALUE), conv((5,), None, "valid"), pooled))(x),
+         r"got none of x1\[1\] after Conv.*too short"),
+        (lambda net, x, none: NTK(net)(x[:, 0]), "Mask needs inputs of shape"),
+        (lambda net, x, none: nn.Serial(dense, nn.Mask()), "Mask needs to stand first, .* position 1"),
+        (lambda net, x, none: nn.Serial(nn.Scale([1.0]), nn.Mask()), "Mask needs to stand first"),
+        (lambda net, x, none: nn.Residual(nn.Serial(nn.Mask(), dense)), "Mask needs to stand first, .* branch 0"),
+        (lambda net, x, none: nn.Mask(np.nan), "value as a finite number"),
+    ],
+)  # fmt: skip
+def test_inputs_without_pixels_and_misplaced_masks_are_refused(call, message):
+    network = masked(nn.Serial(dense, relu, pooled))
+    padded = sequences(SEQUENCES)[1]
+    none = padded.copy()
+    none[1] = VALUE
+    with pytest.raises(ValueError, match=message):
+        call(network, padded, none)

@@ -20,6 +20,7 @@ from ntkit.nn.mask import Mask
 from ntkit.nn.other_convolutions import ConvLocal, ConvTranspose
 from ntkit.nn.parallel import Parallel, Repeat, Residual
 from ntkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
+from ntkit.nn.positions import PositionalEmbedding
 from ntkit.nn.scale import Scale
 from ntkit.nn.selection import ImageResize, Index
 from ntkit.nn.serial import Serial
@@ -57,6 +58,7 @@ __all__ = [
     "Parallel",
     "PiecewiseLinear",
     "Polynomial",
+    "PositionalEmbedding",
     "Rbf",
     "RectifiedMonomial",
     "Relu",

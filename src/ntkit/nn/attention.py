@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ntkit.nn.base import Layer, kept
+from ntkit.nn.base import Layer, kept, through
 from ntkit.nn.law import Law
 from ntkit.nn.mixing import require_pairs
+from ntkit.nn.positions import PositionalEmbedding
 from ntkit.nn.state import KernelState, pixel_diagonal
 from ntkit.numerics.trees import as_leaf, pytree
 
@@ -47,6 +48,8 @@ class GlobalSelfAttention(Layer):
         value_std: of the value weights.
         out_std: of the output weights.
         b_std: of the output biases.
+        positions: an embedding of positions that queries and keys see, but not values. In the formulas G is then made
+            of `nngp` with the embedding; with "root" so are `nngp(p, p')` and one factor of each product in the sums.
 
     Raises:
         ValueError: for softmax with scaling "root", whose limit has no closed form, and for sizes or standard
@@ -63,6 +66,7 @@ class GlobalSelfAttention(Layer):
     value_std: Any = 1.0
     out_std: Any = 1.0
     b_std: Any = 0.0
+    positions: PositionalEmbedding | None = None
 
     def __post_init__(self) -> None:
         who = "GlobalSelfAttention"
@@ -84,28 +88,37 @@ class GlobalSelfAttention(Layer):
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> dict[str, jax.Array]:
         self.output_shape(input_shape)
         keys = jax.random.split(key, 5)
-        inner = (self.heads, input_shape[-1], self.head_width)
+        embedded = input_shape if self.positions is None else self.positions.output_shape(input_shape)
+        inner = (self.heads, embedded[-1], self.head_width)
         params = {
             "query": jax.random.normal(keys[0], inner),
-            "value": jax.random.normal(keys[1], inner),
+            "value": jax.random.normal(keys[1], (self.heads, input_shape[-1], self.head_width)),
             "out": jax.random.normal(keys[2], (self.heads, self.head_width, self.width)),
             "bias": jax.random.normal(keys[3], (self.width,)),
         }
-        return params if self.scaling == "linear" else params | {"key": jax.random.normal(keys[4], inner)}
+        if self.scaling == "root":
+            params["key"] = jax.random.normal(keys[4], inner)
+        if self.positions is not None:
+            params["positions"] = self.positions.init(jax.random.fold_in(key, 5), input_shape)
+        return params
 
     def apply(self, params: Any, x: Float[jax.Array, "n *s c"]) -> Float[jax.Array, "n *s k"]:
         return self.apply_present(params, x, None)[0]
 
     def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
         self.output_shape(x.shape)
-        pixels = x.reshape(x.shape[0], -1, x.shape[-1])
+        embedded = x
+        if self.positions is not None:
+            embedded, _ = self.positions.apply_present(params["positions"], x, present)
 
-        def project(name: str) -> jax.Array:
-            weight = params[name]
-            return jnp.einsum("npc,hcd->nhpd", pixels, weight, precision="highest") / x.shape[-1] ** 0.5
+        def project(name: str, x: jax.Array) -> jax.Array:
+            pixels = x.reshape(len(x), -1, x.shape[-1])
+            return (
+                jnp.einsum("npc,hcd->nhpd", pixels, params[name], precision="highest") / x.shape[-1] ** 0.5
+            )
 
-        query, value = project("query"), project("value")
-        key = query if self.scaling == "linear" else project("key")
+        query, value = project("query", embedded), project("value", x)
+        key = query if self.scaling == "linear" else project("key", embedded)
         scores = jnp.einsum("nhpd,nhqd->nhpq", query, key, precision="highest")
         scores = self.query_std * self.key_std * scores
         scores = scores / self.head_width ** (1.0 if self.scaling == "linear" else 0.5)
@@ -126,6 +139,8 @@ class GlobalSelfAttention(Layer):
         return (*input_shape[:-1], self.width)
 
     def law(self, before: Law) -> Law:
+        if self.positions is not None:
+            self.positions.law(before)
         return Law.weighted("GlobalSelfAttention")
 
     @property
@@ -139,16 +154,19 @@ class GlobalSelfAttention(Layer):
     def propagate(self, state: KernelState) -> KernelState:
         require_pairs("GlobalSelfAttention", state)
         shape, pixels, dtype = state.nngp.shape, prod(state.shape), state.nngp.dtype
-        batch = shape[: state.batch]
-        nngp = state.nngp.reshape(*batch, pixels, pixels)
-        ntk = None if state.ntk is None else state.ntk.reshape(nngp.shape)
+        square = (*shape[: state.batch], pixels, pixels)
+        embedded = state if self.positions is None else through(self.positions, state)
+        values, scored = (
+            (part.nngp.reshape(square), None if part.ntk is None else part.ntk.reshape(square))
+            for part in (state, embedded)
+        )
         query, key, value, out, b = (jnp.asarray(getattr(self, name), dtype) for name in _STDS)
         if self.scaling == "linear":
             scale = jnp.square(out * value)
-            nngp, ntk = self._attended(state, nngp, ntk, query * key)
+            nngp, ntk = self._attended(embedded, *values, query * key)
         else:
             scale = jnp.square(out * value * query * key)
-            nngp, ntk = _scored(nngp, ntk)
+            nngp, ntk = _scored(*scored, *values)
         nngp = (scale * nngp + b * b).reshape(shape)
         ntk = None if ntk is None else (scale * ntk + b * b).reshape(shape)
         after = replace(
@@ -192,14 +210,15 @@ def _shares(scores: jax.Array, present: Any) -> jax.Array:
     return jax.nn.softmax(scores, axis=-1)
 
 
-def _scored(nngp: jax.Array, ntk: Any) -> tuple:
-    """Both kernels of unscaled scores without softmax."""
+def _scored(nngp: jax.Array, ntk: Any, value_nngp: jax.Array, value_ntk: Any) -> tuple:
+    """Both kernels of unscaled scores without softmax, from those of queries and keys and those of values."""
 
     def total(values: jax.Array) -> jax.Array:
         return jnp.sum(values, axis=(-2, -1), keepdims=True)
 
-    squares = total(nngp * nngp)
-    after = nngp * squares
+    products = total(nngp * value_nngp)
+    after = nngp * products
     if ntk is None:
         return after, None
-    return after, 4.0 * after + ntk * squares + 2.0 * nngp * total(nngp * ntk)
+    inside = total(nngp * value_ntk) + total(ntk * value_nngp)
+    return after, 4.0 * after + ntk * products + nngp * inside
