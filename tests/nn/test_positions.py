@@ -4,16 +4,10 @@ import json
 from functools import partial
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-import pytest
-from tests.nn.spatial_networks import attention, dense, flat, inputs, pooled, relu
-from tests.nn.test_spatial import some
+from tests.nn.spatial_networks import attention, dense, flat, pooled, relu
 
-from ntkit import NNGP, NTK, nn
-from ntkit.empirical import EmpiricalNTK
-from ntkit.kernels import nngp_and_ntk
+from ntkit import nn
 
 PEER = json.loads((Path(__file__).parent / "peer_masks.json").read_text())["embedded"]
 

@@ -212,7 +212,8 @@ def _block(prepared: Prepared, left: Points | Images, right: Points | Images, di
         if isinstance(left, Points) and isinstance(right, Points):
             arguments = _padded(pair_statistics(left, right, diagonal), left.var, right.var)
             return _tile(network, *arguments, width=prepared.features, ntk=ntk)
-        assert isinstance(left, Images) and isinstance(right, Images)
+        assert isinstance(left, Images)
+        assert isinstance(right, Images)
         (x1, present1), (x2, present2) = left.enlarged(side), right.enlarged(side)
         return images.tile(network, x1, x2, present1, present2, ntk=ntk)
 

@@ -113,9 +113,7 @@ class GlobalSelfAttention(Layer):
 
         def project(name: str, x: jax.Array) -> jax.Array:
             pixels = x.reshape(len(x), -1, x.shape[-1])
-            return (
-                jnp.einsum("npc,hcd->nhpd", pixels, params[name], precision="highest") / x.shape[-1] ** 0.5
-            )
+            return jnp.einsum("npc,hcd->nhpd", pixels, params[name], precision="highest") / x.shape[-1] ** 0.5
 
         query, value = project("query", embedded), project("value", x)
         key = query if self.scaling == "linear" else project("key", embedded)

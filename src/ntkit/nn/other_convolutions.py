@@ -86,7 +86,9 @@ class ConvTranspose(Averaging):
         sizes = self._strides
         if self.padding == "valid":
             sizes = tuple(max(pair) for pair in zip(self.filter_shape, self._strides, strict=True))
-        spread = tuple((size - 1, size - 1, stride - 1) for size, stride in zip(sizes, self._strides, strict=True))
+        spread = tuple(
+            (size - 1, size - 1, stride - 1) for size, stride in zip(sizes, self._strides, strict=True)
+        )
         ones = jnp.asarray(present).astype(jnp.float32)
         enlarged = jax.lax.pad(ones, jnp.zeros((), jnp.float32), ((0, 0, 0), *spread))
         axes = tuple((1 + axis,) for axis in range(len(sizes)))

@@ -28,8 +28,8 @@ class Serial(Layer):
         layers: the layers in order; nested `Serial`s are flattened into one.
 
     Raises:
-        ValueError: when it is empty, when something is not a layer, when `Scale` or `Mask` is not in front, or when a layer has
-            no infinite-width limit after those before it; the text names its position.
+        ValueError: when it is empty, when something is not a layer, when `Scale` or `Mask` is not in front, or when a
+            layer has no infinite-width limit after those before it; the text names its position.
     """
 
     layers: tuple[Layer, ...]
