@@ -121,7 +121,10 @@ def test_the_gradient_in_the_length_scale_is_that_of_the_kernel():
         return NTK(network)(jnp.asarray(x)).sum()
 
     with jax.enable_x64(True):
-        slope, (above, below) = float(jax.jit(jax.grad(total))(1.5)), map(float, (total(1.5001), total(1.4999)))
+        slope, (above, below) = (
+            float(jax.jit(jax.grad(total))(1.5)),
+            map(float, (total(1.5001), total(1.4999))),
+        )
     assert slope == pytest.approx((above - below) / 2e-4, rel=1e-6)
 
 

@@ -42,8 +42,10 @@ class Images(NamedTuple):
 
     def followed_by(self, others: "Images") -> "Images":
         """These images and others of their kind."""
-        parts = zip(self, others, strict=True)
-        return Images(*(None if part is None else np.concatenate([part, more]) for part, more in parts))
+        present = None
+        if self.present is not None and others.present is not None:
+            present = np.concatenate([self.present, others.present])
+        return Images.of(np.concatenate([self.x, others.x]), present)
 
     def enlarged(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Images with black ones behind them, so that tiles at the edge share the program of all others."""

@@ -85,12 +85,12 @@ class GlobalSelfAttention(Layer):
         for name in _STDS:
             object.__setattr__(self, name, as_leaf(who, name, getattr(self, name), 0.0))
 
-    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> dict[str, jax.Array]:
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> dict[str, Any]:
         self.output_shape(input_shape)
         keys = jax.random.split(key, 5)
         embedded = input_shape if self.positions is None else self.positions.output_shape(input_shape)
         inner = (self.heads, embedded[-1], self.head_width)
-        params = {
+        params: dict[str, Any] = {
             "query": jax.random.normal(keys[0], inner),
             "value": jax.random.normal(keys[1], (self.heads, input_shape[-1], self.head_width)),
             "out": jax.random.normal(keys[2], (self.heads, self.head_width, self.width)),
