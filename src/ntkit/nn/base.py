@@ -45,7 +45,7 @@ class Layer(Value, ABC):
         return None
 
     @property
-    def on_inputs(self) -> bool:
+    def stands_first(self) -> bool:
         """Whether the layer acts on raw inputs, and so has to stand first."""
         return False
 

@@ -82,7 +82,7 @@ class Mask(Layer):
         return library.where(self.present(x)[..., None], x, library.zeros((), x.dtype))
 
     @property
-    def on_inputs(self) -> bool:
+    def stands_first(self) -> bool:
         return True
 
     @property
@@ -106,7 +106,7 @@ def check_present(network: Layer, x: Array, name: str) -> None:
     Raises:
         ValueError: naming the argument, the input and the layer.
     """
-    if not network.on_inputs or not is_concrete(x):
+    if not network.stands_first or not is_concrete(x):
         return
     network.output_shape(x.shape)
     present = network.present(x)

@@ -38,7 +38,7 @@ class _Branches(Layer):
                 hint = " Did you mean to call the class, as in Relu()?" if isinstance(branch, type) else ""
                 raise ValueError(f"{who} needs layers, got {branch!r} as branch {position}.{hint}")
             for part in getattr(branch, "layers", (branch,)):
-                if part.on_inputs:
+                if part.stands_first:
                     raise ValueError(
                         f"{type(part).__name__} needs to stand first, on the inputs, got branch {position} of {who}."
                     )
@@ -238,8 +238,8 @@ class Repeat(Layer):
         return self.body.present(x)
 
     @property
-    def on_inputs(self) -> bool:
-        return self.body.on_inputs
+    def stands_first(self) -> bool:
+        return self.body.stands_first
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._serial().output_shape(input_shape)

@@ -54,7 +54,7 @@ class Scale(Layer):
         return x * scales.reshape((1,) * (x.ndim - 1) + scales.shape)
 
     @property
-    def on_inputs(self) -> bool:
+    def stands_first(self) -> bool:
         return True
 
     @property

@@ -44,7 +44,7 @@ class Serial(Layer):
         if not flat:
             raise ValueError("Serial needs at least one layer, got none.")
         for position, layer in enumerate(flat[1:], start=1):
-            if layer.on_inputs and (isinstance(layer, Mask) or not flat[position - 1].on_inputs):
+            if layer.stands_first and (isinstance(layer, Mask) or not flat[position - 1].stands_first):
                 raise ValueError(
                     f"{type(layer).__name__} needs to stand first, on the inputs, got position {position}. Move it."
                 )
@@ -82,8 +82,8 @@ class Serial(Layer):
         return self.layers[0].present(x)
 
     @property
-    def on_inputs(self) -> bool:
-        return self.layers[0].on_inputs
+    def stands_first(self) -> bool:
+        return self.layers[0].stands_first
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._shapes(input_shape)[-1]
