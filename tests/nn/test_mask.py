@@ -139,10 +139,11 @@ def test_a_finite_network_gives_a_padded_sequence_what_it_gives_the_sequence(nam
 
 @pytest.mark.parametrize("name", some(PEER_NETWORKS, ("scores",)))
 def test_kernels_of_masked_inputs_agree_with_neural_tangents(name):
+    """1e-13, but for `LayerNorm`, whose eps of 1e-12 counts more there."""
     sizes, network = PEER_NETWORKS[name]
     grams = nngp_and_ntk(masked(network), sequences(sizes)[1])
     for gram, expected in zip(grams, PEER[name], strict=True):
-        np.testing.assert_allclose(gram[0], expected, rtol=1e-13)
+        np.testing.assert_allclose(gram[0], expected, rtol=1e-11 if name == "normalised" else 1e-13)
 
 
 def test_sequences_of_different_lengths_meet_pixel_by_pixel():
