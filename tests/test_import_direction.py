@@ -23,7 +23,19 @@ ORDER = [
         "inference",
         "dynamics",
     ),
-    *("rkhs", "theory", "scale", "estimators", "tables", "model", "analysis", "plotting", "report", "cli"),
+    *(
+        "rkhs",
+        "theory",
+        "scale",
+        "estimators",
+        "tables",
+        "images",
+        "model",
+        "analysis",
+        "plotting",
+        "report",
+        "cli",
+    ),
 ]
 PRIVATE_JAX = ("jax._src", "jax.core", "jax.interpreters", "jaxlib")
 LONGEST_FILE = 400

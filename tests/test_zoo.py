@@ -36,6 +36,23 @@ def test_every_ready_made_network_is_a_function_and_a_kernel(name):
     assert eigenvalues[0] > 1e-5 * eigenvalues[-1]
 
 
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("mlp", zoo.mlp(outputs=3)),
+        ("MLP2", zoo.mlp(2, outputs=3)),
+        ("residual-mlp2", zoo.residual_mlp(2, outputs=3)),
+        ("vgg_like1", zoo.vgg_like(1, outputs=3)),
+        ("myrtle10", zoo.myrtle(10, outputs=3)),
+        ("resnet20", zoo.resnet(20, outputs=3)),
+        ("wide_resnet2", zoo.wide_resnet(2, outputs=3)),
+        ("lenet", zoo.lenet(3)),
+    ],
+)
+def test_a_name_and_a_number_name_a_network(name, network):
+    assert zoo.network_named(name, 3) == network
+
+
 @pytest.mark.parametrize("depth", [5, 7, 10])
 def test_myrtles_have_as_many_layers_with_weights_as_they_say(depth):
     weights = [layer for layer in zoo.myrtle(depth).layers if isinstance(layer, nn.Conv | nn.Dense)]
@@ -48,6 +65,9 @@ def test_myrtles_have_as_many_layers_with_weights_as_they_say(depth):
         (lambda: zoo.mlp(0), "mlp needs a depth of at least 1"),
         (lambda: zoo.myrtle(6), "5, 7 or 10"),
         (lambda: zoo.resnet(9), r"8, 14, 20"),
+        (lambda: zoo.network_named("myrtle6"), "5, 7 or 10"),
+        (lambda: zoo.network_named("vgg"), "one of mlp, residual_mlp, lenet.*got 'vgg'"),
+        (lambda: zoo.network_named("lenet5"), "no choice of depth"),
     ],
 )
 def test_sizes_that_make_no_network_are_refused(build, message):

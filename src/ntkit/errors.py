@@ -37,5 +37,9 @@ class TableError(NtkitError, ValueError):
     """A table that cannot be used as asked; the text names the column, the count and the remedies."""
 
 
+class ImageError(NtkitError, ValueError):
+    """Images that cannot be used as asked; the text names the file or the array, and the remedy."""
+
+
 class ModelFileError(NtkitError, ValueError):
     """A saved model that is missing, damaged, of another version, or cannot be written."""

@@ -4,6 +4,9 @@ Widths matter to the finite networks and to the standard parametrisation alone. 
 suits ReLU (He et al. 2015), so that the kernels neither grow nor vanish with depth.
 """
 
+import re
+from collections.abc import Callable
+
 from ntkit.nn import (
     AvgPool,
     Conv,
@@ -19,6 +22,41 @@ from ntkit.nn import (
 from ntkit.nn.base import Layer
 
 _HE = 2.0**0.5
+
+
+def network_named(name: str, outputs: int = 10) -> Serial:
+    """A whole network by its name, a number at the end being its depth: "myrtle5", "resnet14", "vgg_like", "mlp3".
+
+    The number is the first argument of the function of that name, which see: layers, hidden layers or blocks.
+
+    Raises:
+        ValueError: for an unknown name, listing those there are, or a depth that the network does not have.
+
+    >>> network_named("mlp1", 3) == mlp(1, outputs=3)
+    True
+    """
+    known: dict[str, Callable[..., Serial]] = {
+        "mlp": mlp,
+        "residual_mlp": residual_mlp,
+        "lenet": lenet,
+        "vgg_like": vgg_like,
+        "myrtle": myrtle,
+        "resnet": resnet,
+        "wide_resnet": wide_resnet,
+    }
+    found = re.fullmatch(r"(.*?)(\d*)", name.strip().lower().replace("-", "_"))
+    assert found is not None  # every text has this form
+    base, depth = found.groups()
+    if base not in known:
+        raise ValueError(
+            f"network needs one of {', '.join(known)}, with its depth at the end where it has one (myrtle5, resnet14, "
+            f"mlp3), got {name!r}."
+        )
+    if not depth:
+        return known[base](outputs=outputs)
+    if base == "lenet":
+        raise ValueError(f"network lenet has no choice of depth, got {name!r}. Leave the number out.")
+    return known[base](int(depth), outputs=outputs)
 
 
 def mlp(depth: int = 3, width: int = 512, outputs: int = 1, b_std: float = 0.1) -> Serial:
@@ -80,7 +118,7 @@ def myrtle(depth: int = 5, width: int = 64, outputs: int = 10) -> Serial:
 def resnet(depth: int = 14, width: int = 64, outputs: int = 10) -> Serial:
     """A residual network of `6 k + 2` layers in three stages, the later two strided (He et al. 2016).
 
-    ReLU before weights, without batch normalisation, which has no limit of its own kind.
+    ReLU before weights, without batch normalisation, which has no kernel of two inputs (see `BatchNorm`).
 
     Raises:
         ValueError: for a depth that is not of this form.

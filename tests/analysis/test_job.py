@@ -11,6 +11,7 @@ from ntkit.analysis import Settings, fit_table
 from ntkit.analysis.prepare import prepare
 from ntkit.analysis.stopping import choose_stopping, training_times
 from ntkit.errors import TableError
+from ntkit.kernels import NNGP, NTK
 from ntkit.model.table_model import training_flow
 from ntkit.nn import Dense, Relu, Serial
 
@@ -86,7 +87,7 @@ def test_cross_validation_agrees_with_leaving_folds_out_by_hand():
     x, y = rng.normal(size=(30, 2)), rng.normal(size=(30, 1))
     network = Serial(Dense(16, 1.4, 0.3), Relu(), Dense(1))
     times = training_times(training_flow(network, x, y))
-    found = choose_stopping(network, x, y, times, class_frequencies=None, folds=3, seed=0)
+    found = choose_stopping(NTK(network), NNGP(network), x, y, times, class_frequencies=None, folds=3, seed=0)
     losses = []
     for train, held_out in KFold(3, shuffle=True, random_state=0).split(x):
         # A fold of 20 of 30 rows keeps the rate of all 30: its own mean-loss clock runs at 20/30.

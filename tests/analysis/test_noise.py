@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from ntkit.analysis.noise import class_noise, evidence_noise, regression_noise
-from ntkit.analysis.row_kernel import RowKernel
 from ntkit.inference.gaussian_process import GaussianProcess
 from ntkit.kernels import RBF
+from ntkit.kernels.row_kernel import RowKernel
 
 
 def test_regression_noise_is_what_the_predicted_variance_leaves_unexplained():

@@ -10,9 +10,10 @@ from ntkit.analysis import outlook as outlook_module
 from ntkit.analysis.outlook import look_ahead
 from ntkit.analysis.prediction_curve import default_samples
 from ntkit.analysis.prepare import prepare, prepare_pool
-from ntkit.analysis.spectral import fitted_decay
+from ntkit.analysis.spectral import fitted_decay, spectra
 from ntkit.errors import TableError
 from ntkit.kernels import RBF
+from ntkit.model.network_kernels import NetworkKernels
 from ntkit.nn import Dense, Erf, Relu, Scale, Serial, Step
 from ntkit.theory import eigensystem, phase
 
@@ -34,14 +35,16 @@ def test_the_outlook_is_of_the_fitted_model(regression_analysis):
 def test_the_outlook_of_a_large_table_is_of_a_part(
     regression_analysis, regression_table, monkeypatch, quick_settings
 ):
-    def analysed(network, x, y, rows, *, ridge):
+    def analysed(ntk, nngp, x, y, rows, *, inputs, ridge):
         np.testing.assert_array_equal(data.encoder.points(regression_table[rows]), x)
-        return spectral_analysis(network, x, y, rows, ridge=ridge)
+        return spectra(ntk, nngp, x, y, rows, inputs=inputs, ridge=ridge)
 
     monkeypatch.setattr(outlook_module, "MOST_ROWS", 20)
-    monkeypatch.setattr(outlook_module, "spectral_analysis", analysed)
+    monkeypatch.setattr(outlook_module, "spectra", analysed)
     data = prepare(regression_table, "y", None, quick_settings)
-    found = look_ahead(regression_analysis.model, data.rows, 0)
+    model = regression_analysis.model
+    kernels = NetworkKernels.on_demand(model.network, model.x, model.x[:0])
+    found = look_ahead(model, kernels, data.rows, 0)
     assert found.rows == len(found.spectral.ntk) == 20
     assert found.curve.samples.max() == 5
 

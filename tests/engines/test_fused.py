@@ -123,6 +123,13 @@ def test_the_depth_and_the_numbers_of_a_network_do_not_recompile_it():
     assert len(first.module.strip.signatures) == 1
 
 
+@pytest.mark.slow
+def test_a_residual_branch_that_ends_in_an_activation_is_fused_where_its_shortcut_is_centred():
+    dense = nn.Dense(8, 1.1, 0.2)
+    network = nn.Serial(dense, nn.Residual(nn.Serial(dense, nn.Relu())), dense, nn.Relu(), nn.Dense(1))
+    check_same(network, inputs(40, 3, np.float64))
+
+
 def test_small_matrices_take_the_reference_engine_and_large_ones_are_fused():
     network = two_layers(nn.Relu())
     small = reference.prepare(network, inputs(20, 3, np.float64), None, ntk=True)

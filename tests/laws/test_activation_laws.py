@@ -73,6 +73,26 @@ def test_duals_are_the_expectations_of_the_finite_activation(activation):
         assert error <= 5 * float(sample.std()) / np.sqrt(sample.size) + 1e-12, name
 
 
+MEANS = ALL + DISCONTINUOUS
+
+
+@pytest.mark.parametrize("activation", MEANS, ids=named(MEANS))
+def test_means_are_the_expectations_of_the_finite_activation(activation):
+    """Gauss-Legendre with 400 nodes on either side of 0, up to twelve standard deviations."""
+    activation = fixed(activation)
+    u, weight = np.polynomial.legendre.leggauss(400)
+    z = 6.0 * (u + 1.0)
+    weight = 6.0 * weight * np.exp(-(z**2) / 2.0) / np.sqrt(2.0 * np.pi)
+    with jax.enable_x64(True):
+        for var in (0.3, 1.7):
+            values = np.asarray(activation(jnp.asarray(var**0.5 * np.concatenate([z, -z]))))
+            expected = np.concatenate([weight, weight]) @ values
+            size = np.concatenate([weight, weight]) @ np.abs(values)
+            mean = activation.mean(jnp.asarray([var]))[0]
+            np.testing.assert_allclose(mean, expected, rtol=0, atol=1e-12 * max(size, 1.0))
+        assert np.isfinite(np.asarray(activation.mean(jnp.zeros(1)))).all()
+
+
 @pytest.mark.parametrize("activation", CLOSED, ids=named(CLOSED))
 def test_closed_forms_agree_with_the_expansion_of_the_same_function(activation):
     """Two derivations of one number: the tail bound of the expansion is the tolerance."""

@@ -43,6 +43,7 @@ def test_networks_of_images_survive_json():
         nn.AvgPool((2, 2), normalize_edges=True),
         nn.Index((slice(1, None), -1)),
         nn.Parallel(nn.Conv(4, (3,)), nn.Serial(nn.Conv(4, (1,)), nn.LayerNorm()), merge="product"),
+        nn.Recurrent(4, nn.Erf(), 1.2),
         nn.Flatten(),
         nn.Dense(1),
     )
@@ -52,12 +53,18 @@ def test_networks_of_images_survive_json():
 
 def test_every_public_layer_without_required_functions_can_be_saved():
     public = {getattr(nn, name) for name in nn.__all__}
-    assert set(layer_classes().values()) == public - {nn.Elementwise, nn.Serial, nn.Parallel}
+    assert set(layer_classes().values()) == public - {nn.BatchNorm, nn.Elementwise, nn.Serial, nn.Parallel}
 
 
 def test_numbers_of_other_libraries_are_saved_as_numbers():
     network = nn.Serial(nn.Dense(3, np.float64(1.5)), nn.Dense(1, np.array(0.1)))
     assert network_from_json(network_to_json(network)) == nn.Serial(nn.Dense(3, 1.5), nn.Dense(1, 0.1))
+
+
+def test_networks_saved_before_a_field_existed_are_read_with_its_default():
+    description = network_to_json(nn.Dense(3, 1.5))
+    del description["axis"]
+    assert network_from_json(description) == nn.Dense(3, 1.5)
 
 
 def test_a_python_function_cannot_be_saved():

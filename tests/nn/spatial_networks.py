@@ -131,6 +131,12 @@ NETWORKS = {
         "2d",
         nn.Serial(transposed((3, 2), (2, 3), "valid"), relu, transposed((2, 3), (1, 2), "valid"), relu, flat, dense),
     ),
+    "convt_c": (
+        "2d",
+        nn.Serial(
+            transposed((3, 3), (2, 2), "circular"), relu, transposed((2, 3), (1, 2), "circular"), relu, pooled, dense
+        ),
+    ),
     "convl": ("2d", nn.Serial(local((3, 3)), relu, local((2, 3), (1, 2), "valid"), relu, pooled, dense)),
     "convl2": ("2d", nn.Serial(*block, local((3, 3)), relu, *block, pooled, dense)),
     "resize_even": ("2d", nn.Serial(*block, *block, nn.ImageResize((3, 7)), *block, pooled, dense)),

@@ -235,6 +235,36 @@ def test_dropout_before_a_nonlinearity_has_the_moments_of_random_masks():
     np.testing.assert_allclose(own, (first / 2 + relu_pair) / 2, rtol=1e-13)
 
 
+@pytest.mark.parametrize("axis", [1, pytest.param(-2, marks=pytest.mark.slow)])
+def test_a_dense_layer_takes_any_axis_of_raw_inputs_as_features(axis):
+    """As a Dense layer on transposed inputs, of a network with a convolution behind it; finite as infinite."""
+    x = inputs("2d")
+    rest = (relu, conv((4, 2), None, "valid"), relu, flat, nn.Dense(1))
+    chosen, last = (nn.Serial(nn.Dense(8, 1.2, 0.3, parametrization, at), *rest)
+                    for parametrization, at in (("standard", axis), ("standard", -1)))  # fmt: skip
+    moved = np.moveaxis(x, axis, -1)
+    for one, other in zip(nngp_and_ntk(chosen, x, x[:1]), nngp_and_ntk(last, moved, moved[:1]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    params = chosen.init(jax.random.key(0), x.shape)
+    single = jnp.asarray(x, jnp.float32)
+    out = chosen.apply(params, single)
+    np.testing.assert_array_equal(out, last.apply(params, jnp.moveaxis(single, axis, -1)))
+    assert chosen.output_shape(x.shape) == out.shape
+
+
+def test_circular_transposed_convolutions_are_those_of_the_same_padding_away_from_the_edges():
+    x = jnp.asarray(inputs("2d"), jnp.float32)
+    for strides in ((2, 3), (1, 2)):
+        same, circular = (nn.ConvTranspose(2, (3, 2), strides, padding) for padding in ("same", "circular"))
+        params = same.init(jax.random.key(0), x.shape)
+        inner, wrapped = same.apply(params, x), circular.apply(params, x)
+        assert inner.shape == wrapped.shape == circular.output_shape(x.shape)
+        np.testing.assert_allclose(wrapped[:, 3:-3, 3:-3], inner[:, 3:-3, 3:-3], rtol=1e-5)
+        assert np.abs(wrapped - inner).max() > 0.1
+        rolled = circular.apply(params, jnp.roll(x, 1, axis=1))
+        np.testing.assert_allclose(rolled, jnp.roll(wrapped, strides[0], axis=1), rtol=1e-5, atol=1e-6)
+
+
 def test_repetition_is_the_same_network():
     x = inputs("2d")
     body = nn.Residual(nn.Serial(relu, conv((3, 3))))
@@ -278,11 +308,25 @@ def test_expansions_in_networks_of_images_reach_their_tolerance():
         (lambda: nn.Serial(*block, pooled, relu), "position 3 .*Put a Dense or Conv"),
         (lambda: nn.Serial(conv((3, 3)), nn.Residual(relu), relu), "two without"),
         (
-            lambda: nn.Serial(*block, nn.Residual(nn.Serial(conv((3, 3)), relu)), dense),
-            "summands of mean zero but for one, got the outputs of Relu and Relu",
+            lambda: NTK(nn.Serial(nn.Residual(nn.Serial(nn.Dense(2), relu)), dense))(np.ones((2, 2))),
+            "summands of mean zero but for one, or .* got the outputs of Relu and the inputs",
+        ),
+        (lambda: nn.Serial(conv((3, 3)), flat, relu, dense), "position 2 .*units of one variance.*Put Relu before"),
+        (
+            lambda: nn.Serial(nn.Parallel(nn.Serial(conv((3,)), flat), nn.Serial(conv((3,)), flat), merge="product")),
+            "distributed alike but for one, got those after Flatten and Flatten",
+        ),
+        (
+            lambda: nn.Serial(nn.Parallel(nn.Serial(*block, flat), nn.Serial(*block, flat))),
+            "distributed alike but for one, got those after Flatten and Flatten",
         ),
         (lambda: nn.Serial(*block, nn.LayerNorm()), "position 2 .*LayerNorm needs Gaussian"),
         (lambda: NTK(nn.Serial(nn.Residual(nn.Dense(2)), relu, dense))(np.ones((2, 2))), "Relu needs Gaussian"),
+        (lambda: nn.BatchNorm(), r"no infinite-width kernel .* of two inputs: .*LayerNorm"),
+        (lambda: nn.Dense(4, axis=0), "axis of features, got 0"),
+        (lambda: NTK(nn.Serial(nn.Dense(4, axis=3), flat))(np.ones((2, 3, 4))), r"axis 3 of inputs of shape"),
+        (lambda: nn.Serial(dense, nn.Dense(4, axis=1)), r"Dense\(.*axis=1\) needs to stand first.* position 1"),
+        (lambda: nn.Residual(nn.Dense(4, axis=1)), "needs to stand first, on the inputs, got branch 0 of Residual"),
         (lambda: nn.LayerNorm((-2,)), "the channels -1 among them"),
         (lambda: nn.Conv(0, (3,)), "width of at least 1"),
         (lambda: nn.Conv(4, (3, 0)), "filter_shape as one to three whole numbers"),

@@ -1,8 +1,8 @@
-"""Analyses of tables as functions: the main job, the course of training, spectra and learning curves."""
+"""Analyses of tables and images as functions: the main job, the course of training, spectra and learning curves."""
 
 from ntkit.analysis.course import Course, CourseSettings, training_course
 from ntkit.analysis.depth import DepthLimit, depth_limit
-from ntkit.analysis.job import fit_table
+from ntkit.analysis.job import fit_images, fit_table
 from ntkit.analysis.prediction_curve import CurveComparison, compare_learning_curves
 from ntkit.analysis.results import Analysis
 from ntkit.analysis.settings import Settings
@@ -18,6 +18,7 @@ __all__ = [
     "SpectralAnalysis",
     "compare_learning_curves",
     "depth_limit",
+    "fit_images",
     "fit_table",
     "spectral_analysis",
     "training_course",

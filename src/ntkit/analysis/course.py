@@ -168,7 +168,7 @@ def _loss_and_targets(data: Prepared, loss: LossName) -> tuple[Loss | None, np.n
         return None, data.y, data.y_test
     if loss == "huber":
         return optax.huber_loss, data.y, data.y_test
-    target = data.encoder.schema.target
+    target = data.encoder.target
     if target.task != "classification":
         raise TableError(
             f"The {loss} loss (--loss) needs classes, got the number '{target.name}'. Use squared or huber, or treat "

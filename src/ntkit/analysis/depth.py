@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from ntkit.errors import KernelUndefinedError
 from ntkit.kernels import NNGP
-from ntkit.nn import Dense, Serial
+from ntkit.nn import Dense, Flatten, Scale, Serial
 from ntkit.nn.activations.base import Activation
 from ntkit.nn.base import Layer
 from ntkit.theory.phase import Phase, phase
@@ -28,7 +28,7 @@ class DepthLimit:
     reason: str = ""
 
 
-def depth_limit(network: Layer, x: Float[np.ndarray, "n d"]) -> DepthLimit:
+def depth_limit(network: Layer, x: Float[np.ndarray, "n *d"]) -> DepthLimit:
     """The phase of the layers of a network, at the variance that its first layer gives the data on average.
 
     The first layer may have scales of its own: it only sets the variance that deeper layers start from.
@@ -42,6 +42,9 @@ def depth_limit(network: Layer, x: Float[np.ndarray, "n d"]) -> DepthLimit:
     dense = [position for position, layer in enumerate(layers) if isinstance(layer, Dense)]
     hidden = [position for position in dense if position != len(layers) - 1]
     depth = len(hidden)
+    plain = all(isinstance(layer, Dense | Activation | Scale | Flatten) for layer in layers)
+    if not plain:
+        return DepthLimit(depth, None, "it is not a plain sequence of dense layers and activations")
     if depth == 0:
         return DepthLimit(0, None, "the network has no hidden layer")
     found = [(layers[position], layers[position + 1]) for position in hidden]

@@ -61,9 +61,11 @@ def sort_rows(rows: list[ScoreRow]) -> tuple[ScoreRow, ...]:
 
 
 def _baselines(data: Prepared, seed: int) -> Iterator[BaselineResult]:
-    if data.encoder.schema.target.task == "regression":
-        return regression_baselines(data.x, data.y[:, 0], data.x_test, seed)
-    return classification_baselines(data.x, data.codes, data.y.shape[1], data.x_test, seed)
+    # Images become their pixels side by side.
+    x, x_test = data.x.reshape(len(data.x), -1), data.x_test.reshape(len(data.x_test), -1)
+    if data.encoder.target.task == "regression":
+        return regression_baselines(x, data.y[:, 0], x_test, seed)
+    return classification_baselines(x, data.codes, data.y.shape[1], x_test, seed)
 
 
 def _baseline_scores(data: Prepared, result: BaselineResult, level: float) -> Scores:

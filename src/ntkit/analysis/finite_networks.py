@@ -48,10 +48,11 @@ class FiniteNetworks:
 def train_finite_networks(
     network: Layer,
     flow: GradientFlow,
-    x: Float[np.ndarray, "n d"],
+    x: Float[np.ndarray, "n *d"],
     y: Float[np.ndarray, "n k"],
-    x_test: Float[np.ndarray, "m d"],
+    x_test: Float[np.ndarray, "m *d"],
     y_test: Float[np.ndarray, "m k"],
+    test_points: Float[np.ndarray, "m *p"],
     *,
     width: int,
     networks: int,
@@ -60,6 +61,8 @@ def train_finite_networks(
     seed: int,
 ) -> FiniteNetworks:
     """Train independently initialised networks, in float32, for as many steps as the time allows.
+
+    The test rows are `x_test` for the networks and `test_points` for the flow, whose kernels may know them by numbers.
 
     Raises:
         DivergenceError: if a network diverges in spite of the small learning rate.
@@ -90,8 +93,8 @@ def train_finite_networks(
     times = histories[0].steps * rate
     state = flow.at(float(times[-1]))
     last = np.stack([np.asarray(history.outputs)[-1] for history in histories])
-    difference = last - np.asarray(state.mean(x_test))[None, :, :]
-    spread = np.maximum(np.asarray(state.std(x_test)), 1e-12)
+    difference = last - np.asarray(state.mean(test_points))[None, :, :]
+    spread = np.maximum(np.asarray(state.std(test_points)), 1e-12)
     return FiniteNetworks(
         width=width,
         learning_rate=rate,

@@ -1,35 +1,31 @@
-"""The main job: one table in, the whole course of training of an infinitely wide network out."""
+"""The main job: a table or images in, the whole course of training of an infinitely wide network out."""
 
-import time
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from ntkit.analysis.evaluate import baseline_rows, calibrate, score, sort_rows, truth_in_units
-from ntkit.analysis.finite_networks import FiniteNetworks, train_finite_networks
-from ntkit.analysis.noise import class_noise, evidence_noise
-from ntkit.analysis.outlook import look_ahead
+from ntkit.analysis.assess import assess
+from ntkit.analysis.given_network import GivenNetwork, choose_readout
+from ntkit.analysis.kernel_time import kernel_time
 from ntkit.analysis.prepare import Prepared, prepare
-from ntkit.analysis.results import Analysis, Learning, ScoreRow, SpectrumSummary
+from ntkit.analysis.prepare_images import prepare_images
+from ntkit.analysis.results import Analysis
 from ntkit.analysis.settings import Settings
-from ntkit.analysis.stopping import Stopping, choose_stopping, training_times
-from ntkit.dynamics import GradientFlow
-from ntkit.inference.gaussian_process import Posterior
+from ntkit.analysis.stages import Stages
+from ntkit.errors import ImageError, TableError
+from ntkit.images.image_set import ImageSet
 from ntkit.inference.selection import Selection, select
-from ntkit.kernels import NNGP
+from ntkit.model.image_model import ImageModel
 from ntkit.model.network import network_from_json, network_to_json
-from ntkit.model.predictions import Predictions
-from ntkit.model.table_model import Distribution, TableModel
+from ntkit.model.network_kernels import KernelName, NetworkKernels
+from ntkit.model.table_model import TableModel
+from ntkit.nn.base import Layer
+from ntkit.zoo import network_named
 
-MOST_ROWS_OF_NNGP_SPECTRUM = 2000
-
-MEANINGS: dict[Distribution, str] = {
-    "posterior": "Bayesian posterior of the Gaussian process, observation noise learnt",
-    "converged": "ensemble of networks trained by gradient flow until t = ∞",
-    "stopped": "ensemble of networks trained by gradient flow, stopped early (time by cross-validation)",
-}
+IMAGE_SETTINGS = Settings(network="myrtle5", networks=0)
+"""Finite networks of convolutions take long to train on a CPU, so that none are, unless asked for."""
 
 
 def fit_table(
@@ -42,9 +38,9 @@ def fit_table(
 ) -> Analysis:
     """Fit an infinitely wide network to a table and find out everything the report shows.
 
-    In order: encode; choose network, kernel and noise (`select`); condition the Gaussian process; solve
-    gradient flow; choose the stopping time; predict the test rows from the three distributions; fit the
-    baselines; train finite networks; say what the spectrum predicts.
+    In order: encode; choose network, kernel and noise (`select`), or take the named network; condition the Gaussian
+    process; solve gradient flow; choose the stopping time; predict the test rows from the three distributions; fit
+    the baselines; train finite networks; say what the spectrum predicts.
 
     Args:
         frame: The table.
@@ -56,58 +52,62 @@ def fit_table(
     Raises:
         TableError: for tables and settings that do not fit together.
     """
-    seconds: dict[str, float] = {}
-    stage = _Stages(progress, seconds)
+    stage = Stages(progress)
     stage("reading and encoding the table")
     data = prepare(frame, target, test, settings)
-    stage("choosing the network")
-    selection = choose_network(data, settings)
-    stage("conditioning the Gaussian process")
-    model = _first_model(data, selection, settings)
-    posterior = model.posterior()
-    if data.encoder.schema.target.task == "classification":
-        model = replace(model, score_noise=_class_score_noise(data, posterior))
-    stage("solving gradient flow")
-    flow = model.flow()
-    times = training_times(flow)
-    stage("choosing the stopping time")
-    stopping = _stopping(data, model, times, settings)
-    model = replace(
-        model, stopping_time=stopping.best_time, times=stopping.noise_times, time_noises=stopping.noises
+    if settings.network is None:
+        stage("choosing the network")
+        selection: Selection | GivenNetwork = choose_network(data, settings)
+        if selection.ending == "interrupted":
+            raise KeyboardInterrupt
+        # The network that will be saved is the network that is used, to the last digit.
+        network = network_from_json(network_to_json(selection.network))
+        kernels = NetworkKernels.on_demand(network, data.x, data.x_test)
+        kernel, noise = selection.candidate.kernel, float(selection.noise)
+    else:
+        selection, kernels = _named_network(settings.network, data, settings, stage, TableError)
+        network, kernel, noise = selection.network, selection.kernel, selection.noise
+    model = TableModel(**_beginning(data, network, kernel, noise, settings))
+    return assess(data, model, kernels, selection, settings, stage)
+
+
+def fit_images(
+    images: ImageSet,
+    test: ImageSet | None = None,
+    *,
+    limit: int | None = None,
+    resize: tuple[int, int] | None = None,
+    settings: Settings = IMAGE_SETTINGS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Analysis:
+    """Fit an infinitely wide network of `ntkit.zoo` to labelled images and find out everything the report shows.
+
+    As `fit_table`, but the network is the one that `settings.network` names: only the scale of its readout, the noise
+    and the kernel are chosen, by the log marginal likelihood. All kernels are computed once, before anything else.
+
+    Args:
+        images: Images with labels.
+        test: Images for testing; a random part of `images` is held out by default.
+        limit: At most so many training images, and so many test images, are used, drawn at random class by class.
+        resize: What the images were resized to when they were read, which the model remembers for new ones.
+        settings: All other choices; those that are about columns play no part.
+        progress: Called with the name of each stage as it begins.
+
+    Raises:
+        ImageError: for images and settings that do not fit together.
+    """
+    if settings.network is None:
+        raise ImageError("Fitting images needs the name of a network (--network), got none. Try myrtle5.")
+    stage = Stages(progress)
+    stage("encoding the images")
+    data = prepare_images(images, test, settings, limit=limit, resize=resize)
+    selection, kernels = _named_network(settings.network, data, settings, stage, ImageError)
+    model = ImageModel(
+        **_beginning(data, selection.network, selection.kernel, selection.noise, settings),
+        nngp_gram=np.asarray(kernels.nngp(kernels.train)),
+        ntk_gram=np.asarray(kernels.ntk(kernels.train)),
     )
-    stage("predicting the test rows")
-    predictions, rows = _predict(data, model, posterior, flow)
-    rows += _nngp_row(data, model)
-    if settings.baselines:
-        stage("fitting the baselines")
-        rows += baseline_rows(data, settings.seed, settings.level, lambda name: progress(f"baseline: {name}"))
-    finite = None
-    if settings.networks:
-        stage("training finite networks")
-        finite = _finite(data, model, flow, settings)
-    stage("describing the course of training")
-    learning, spectrum = _learning(data, flow, stopping, finite), _spectrum(data, model, flow)
-    stage("predicting from the spectrum")
-    outlook = look_ahead(model, data.rows, settings.seed)
-    if outlook.curve.interrupted:
-        raise KeyboardInterrupt
-    stage.finish()
-    return Analysis(
-        model=model,
-        settings=settings,
-        data=data.summary,
-        selection=selection,
-        scores=sort_rows(rows),
-        predictions=predictions,
-        calibration={name: calibrate(data, prediction) for name, prediction in predictions.items()},
-        learning=learning,
-        spectrum=spectrum,
-        outlook=outlook,
-        test_rows=data.test_rows,
-        test_truth=data.test_frame[target],
-        test_targets=truth_in_units(data),
-        seconds=seconds,
-    )
+    return assess(data, model, kernels, selection, settings, stage)
 
 
 def choose_network(data: Prepared, settings: Settings) -> Selection:
@@ -117,7 +117,7 @@ def choose_network(data: Prepared, settings: Settings) -> Selection:
         data.y,
         depths=settings.depths,
         activations=settings.activations,
-        kernels=("nngp", "ntk") if settings.kernel == "auto" else (settings.kernel,),
+        kernels=_kernel_names(settings),
         criterion=settings.criterion,
         ard=settings.ard,
         starts=settings.starts,
@@ -127,137 +127,48 @@ def choose_network(data: Prepared, settings: Settings) -> Selection:
     )
 
 
-class _Stages:
-    """Announces stages and measures them."""
-
-    def __init__(self, progress: Callable[[str], None], seconds: dict[str, float]) -> None:
-        self.progress, self.seconds = progress, seconds
-        self.name, self.began = "", 0.0
-
-    def __call__(self, name: str) -> None:
-        self.finish()
-        self.name, self.began = name, time.perf_counter()
-        self.progress(name)
-
-    def finish(self) -> None:
-        if self.name:
-            self.seconds[self.name] = time.perf_counter() - self.began
-
-
-def _first_model(data: Prepared, selection: Selection, settings: Settings) -> TableModel:
-    """The model before stopping time and observation noises are known."""
-    if selection.ending == "interrupted":
-        raise KeyboardInterrupt
-    # The network that will be saved is the network that is used, to the last digit.
-    network = network_from_json(network_to_json(selection.network))
-    return TableModel(
-        encoder=data.encoder,
-        network=network,
-        kernel=selection.candidate.kernel,
-        noise=float(selection.noise),
-        score_noise=float(selection.noise),
-        x=data.x,
-        y=data.y,
-        stopping_time=float("inf"),
-        times=np.array([1.0, np.inf]),
-        time_noises=np.array([float(selection.noise)] * 2),
-        distribution=settings.distribution,
-        level=settings.level,
-    )
+def _named_network(
+    name: str, data: Prepared, settings: Settings, stage: Stages, error: type[TableError | ImageError]
+) -> tuple[GivenNetwork, NetworkKernels]:
+    """The network of that name for these data, its kernels, and the readout chosen for the targets."""
+    network = network_named(name, data.y.shape[1])
+    try:
+        network.output_shape(data.x.shape)
+    except ValueError as reason:
+        remedy = (
+            "Tables take mlp and residual_mlp."
+            if data.x.ndim == 2
+            else "Take another network, or images of more pixels (--resize)."
+        )
+        raise error(
+            f"The network {name} (--network) cannot be used on inputs of shape {data.x.shape[1:]}. {reason} {remedy}"
+        ) from reason
+    stage("computing the kernels")
+    stage.progress(kernel_time(network, data.x, len(data.x_test)))
+    kernels = NetworkKernels.stored(network, data.x, data.x_test)
+    stage("choosing the readout and the noise")
+    return choose_readout(name, network, kernels, data.y, _kernel_names(settings))
 
 
-def _class_score_noise(data: Prepared, posterior: Posterior) -> float:
-    """The scores' noise that makes leave-one-out class probabilities best; residual noise is part of neither."""
-    held_out = posterior.leave_one_out()
-    variance = np.maximum(np.asarray(held_out.variance) - posterior.noise, 0.0)
-    return class_noise(data.codes, np.asarray(held_out.mean) + data.encoder.target_means[None, :], variance)
+def _kernel_names(settings: Settings) -> tuple[KernelName, ...]:
+    return ("nngp", "ntk") if settings.kernel == "auto" else (settings.kernel,)
 
 
-def _stopping(data: Prepared, model: TableModel, times: np.ndarray, settings: Settings) -> Stopping:
-    classes = data.encoder.schema.target.task == "classification"
-    return choose_stopping(
-        model.network,
-        data.x,
-        data.y,
-        times,
-        class_frequencies=data.encoder.target_means if classes else None,
-        folds=settings.folds,
-        seed=settings.seed,
-    )
-
-
-def _predict(
-    data: Prepared, model: TableModel, posterior: Posterior, flow: GradientFlow
-) -> tuple[dict[Distribution, Predictions], list[ScoreRow]]:
-    """Test predictions from the three distributions, and their scores."""
-    predictions: dict[Distribution, Predictions] = {"posterior": model.from_posterior(posterior, data.x_test)}
-    for name in ("stopped", "converged"):
-        predictions[name] = model.from_flow(flow, data.x_test, model.time_of(name))
-    rows = [
-        ScoreRow(prediction.distribution, "ntkit", MEANINGS[name], score(data, prediction))
-        for name, prediction in predictions.items()
-        # Where cross-validation never stops training, both ensembles are one.
-        if not (name == "stopped" and np.isinf(model.stopping_time))
-    ]
-    return predictions, rows
-
-
-def _nngp_row(data: Prepared, model: TableModel) -> list[ScoreRow]:
-    """Where the NTK was chosen: the posterior of the same network's NNGP, with its own noise."""
-    if model.kernel == "nngp":
-        return []
-    noise = evidence_noise(np.asarray(NNGP(model.network)(data.x)), data.y)
-    bayesian = replace(model, kernel="nngp", noise=noise, score_noise=noise)
-    posterior = bayesian.posterior()
-    if data.encoder.schema.target.task == "classification":
-        bayesian = replace(bayesian, score_noise=_class_score_noise(data, posterior))
-    predictions = bayesian.from_posterior(posterior, data.x_test)
-    meaning = "Bayesian posterior of the same network's NNGP, noise learnt, scales chosen for the NTK"
-    return [ScoreRow(predictions.distribution, "ntkit", meaning, score(data, predictions))]
-
-
-def _finite(data: Prepared, model: TableModel, flow: GradientFlow, settings: Settings) -> FiniteNetworks:
-    return train_finite_networks(
-        model.network,
-        flow,
-        data.x,
-        data.y,
-        data.x_test,
-        data.y_test,
-        width=settings.width,
-        networks=settings.networks,
-        steps=settings.network_steps,
-        seconds=settings.network_seconds,
-        seed=settings.seed,
-    )
-
-
-def _learning(
-    data: Prepared, flow: GradientFlow, stopping: Stopping, finite: FiniteNetworks | None
-) -> Learning:
-    times = stopping.times[:-1]
-    path = flow.trajectory(times, data.x_test)
-    mean_loss = 0.5 * np.sum((np.asarray(path.mean) - data.y_test[None, :, :]) ** 2, axis=2).mean(axis=1)
-    spread_loss = 0.5 * data.y_test.shape[1] * np.mean(np.asarray(path.variance), axis=1)
-    return Learning(
-        times=times,
-        train_loss=np.asarray(flow.loss(times)),
-        test_loss=mean_loss + spread_loss,
-        mean_test_loss=mean_loss,
-        stopping=stopping,
-        finite=finite,
-    )
-
-
-def _spectrum(data: Prepared, model: TableModel, flow: GradientFlow) -> SpectrumSummary:
-    squares = np.sum(np.asarray(flow.training.error)[::-1] ** 2, axis=1)
-    nngp = None
-    if len(data.x) <= MOST_ROWS_OF_NNGP_SPECTRUM:
-        nngp = np.clip(np.linalg.eigvalsh(NNGP(model.network)(data.x))[::-1] / len(data.x), 0.0, None)
-    return SpectrumSummary(
-        ntk=np.asarray(flow.eigenvalues) / len(data.x),
-        nngp=nngp,
-        timescales=np.asarray(flow.timescales),
-        projections=squares / squares.sum(),
-        rank=int(flow.rank),
-    )
+def _beginning(
+    data: Prepared, network: Layer, kernel: KernelName, noise: float, settings: Settings
+) -> dict[str, Any]:
+    """What a model holds before stopping time and observation noises are known."""
+    return {
+        "encoder": data.encoder,
+        "network": network,
+        "kernel": kernel,
+        "noise": noise,
+        "score_noise": noise,
+        "x": data.x,
+        "y": data.y,
+        "stopping_time": float("inf"),
+        "times": np.array([1.0, np.inf]),
+        "time_noises": np.array([noise] * 2),
+        "distribution": settings.distribution,
+        "level": settings.level,
+    }

@@ -7,8 +7,9 @@ from jaxtyping import Int
 
 from ntkit.analysis.depth import DepthLimit, depth_limit
 from ntkit.analysis.prediction_curve import CurveComparison, compare_learning_curves
-from ntkit.analysis.spectral import SpectralAnalysis, spectral_analysis
-from ntkit.model.table_model import TableModel, kernel_of
+from ntkit.analysis.spectral import SpectralAnalysis, spectra
+from ntkit.model.fitted import FittedModel
+from ntkit.model.network_kernels import NetworkKernels
 from ntkit.tables.split import limit_rows
 
 MOST_ROWS = 1000
@@ -35,14 +36,17 @@ class Outlook:
     depth: DepthLimit
 
 
-def look_ahead(model: TableModel, rows: Int[np.ndarray, " n"], seed: int) -> Outlook:
+def look_ahead(
+    model: FittedModel, kernels: NetworkKernels, rows: Int[np.ndarray, " n"], seed: int
+) -> Outlook:
     """Everything that the spectrum says about a fitted table; `rows` are its training rows' numbers."""
     chosen = limit_rows(len(model.x), MOST_ROWS, seed)
-    x, y = model.x[chosen], model.y[chosen]
-    kernel = kernel_of(model.network, model.kernel)
+    inputs, x, y = model.x[chosen], kernels.train[chosen], model.y[chosen]
+    found = spectra(kernels.ntk, kernels.nngp, x, y, rows[chosen], inputs=inputs, ridge=model.noise)
+    kernel = kernels.named(model.kernel)
     return Outlook(
         rows=len(x),
-        spectral=spectral_analysis(model.network, x, y, rows[chosen], ridge=model.noise),
+        spectral=found,
         curve=compare_learning_curves(kernel, x, y, ridge=model.noise, repeats=REPEATS, seed=seed),
-        depth=depth_limit(model.network, x),
+        depth=depth_limit(model.network, inputs),
     )

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from ntkit.analysis.results import ColumnSummary, DataSummary
 from ntkit.analysis.settings import Settings
 from ntkit.errors import TableError
+from ntkit.images.encode import ImageEncoder
 from ntkit.tables.encode import TableEncoder, class_codes
 from ntkit.tables.missing import complete_rows
 from ntkit.tables.schema import Column, Schema, category_texts, infer_schema
@@ -20,17 +21,21 @@ FEWEST_ROWS = 10
 
 @dataclass(frozen=True)
 class Prepared:
-    """Encoded rows: training points and targets, test points and targets, and where both came from."""
+    """Encoded rows: training points and targets, test points and targets, and where both came from.
 
-    encoder: TableEncoder
-    x: Float[np.ndarray, "n d"]
+    Of images each is a row; `test_names` are their files, where they come from files.
+    """
+
+    encoder: TableEncoder | ImageEncoder
+    x: Float[np.ndarray, "n *d"]
     y: Float[np.ndarray, "n k"]
     rows: Int[np.ndarray, " n"]
-    x_test: Float[np.ndarray, "m d"]
+    x_test: Float[np.ndarray, "m *d"]
     y_test: Float[np.ndarray, "m k"]
     test_rows: Int[np.ndarray, " m"]
-    test_frame: pl.DataFrame
+    test_truth: pl.Series
     summary: DataSummary
+    test_names: tuple[str, ...] = ()
 
     @property
     def codes(self) -> Int[np.ndarray, " n"]:
@@ -96,7 +101,7 @@ def prepare(frame: pl.DataFrame, target: str, test: pl.DataFrame | None, setting
         x_test,
         encoder.targets(test_frame),
         test_rows,
-        test_frame,
+        test_frame[target],
         summary,
     )
 

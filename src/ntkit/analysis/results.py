@@ -1,4 +1,4 @@
-"""What the main job finds out about a table: plain values, for the report, the pictures and the files."""
+"""What the main job finds out about a table or images: plain values, for the report, the pictures and the files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,16 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from ntkit.analysis.finite_networks import FiniteNetworks
+from ntkit.analysis.given_network import GivenNetwork
 from ntkit.analysis.metrics import Calibration, Scores
 from ntkit.analysis.outlook import Outlook
 from ntkit.analysis.settings import Settings
 from ntkit.analysis.stopping import Stopping
 from ntkit.inference.selection import Selection
+from ntkit.model.fitted import Distribution
+from ntkit.model.image_model import ImageModel
 from ntkit.model.predictions import Predictions
-from ntkit.model.table_model import Distribution, TableModel
+from ntkit.model.table_model import TableModel
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,10 @@ class ColumnSummary:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """The table: rows read, used to train and to test, the columns, and what else the reader should know."""
+    """The table: rows read, used to train and to test, the columns, and what else the reader should know.
+
+    Of images, each of which is a row, there are no columns, but the `image_shape`: height, width and channels.
+    """
 
     rows: int
     train_rows: int
@@ -39,6 +45,7 @@ class DataSummary:
     columns: tuple[ColumnSummary, ...]
     target: ColumnSummary
     notes: tuple[str, ...]
+    image_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class SpectrumSummary:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything about one table.
+    """Everything about one table, or one set of images, each of which counts as a row.
 
     Attributes:
         model: The model, ready to be saved.
@@ -119,12 +126,13 @@ class Analysis:
         test_truth: The target of the test rows, as in the table.
         test_targets: The target in units of the table, shape (m, 1); one-hot for classes, shape (m, k).
         seconds: Wall time of each stage, in order.
+        test_names: The files of the test images; () for tables, and for images that came in an array.
     """
 
-    model: TableModel
+    model: TableModel | ImageModel
     settings: Settings
     data: DataSummary
-    selection: Selection
+    selection: Selection | GivenNetwork
     scores: tuple[ScoreRow, ...]
     predictions: Mapping[Distribution, Predictions]
     calibration: Mapping[Distribution, Calibration]
@@ -135,14 +143,20 @@ class Analysis:
     test_truth: pl.Series
     test_targets: Float[np.ndarray, "m k"]
     seconds: Mapping[str, float]
+    test_names: tuple[str, ...] = ()
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the rows are images."""
+        return isinstance(self.model, ImageModel)
 
     @property
     def task(self) -> str:
         """The task, "regression" or "classification"."""
-        return self.model.encoder.schema.target.task
+        return self.model.encoder.target.task
 
     def predictions_frame(self) -> pl.DataFrame:
         """The test predictions of the model's own distribution, one row each."""
-        target = self.model.encoder.schema.target.name
+        target = self.model.encoder.target.name
         chosen = self.predictions[self.model.distribution]
-        return chosen.to_frame(self.test_rows.tolist(), target, self.test_truth)
+        return chosen.to_frame(self.test_rows.tolist(), target, self.test_truth, self.test_names)

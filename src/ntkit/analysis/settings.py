@@ -5,10 +5,11 @@ from typing import Literal
 
 from ntkit.errors import TableError
 from ntkit.inference.selection import CriterionName
-from ntkit.model.table_model import Distribution
+from ntkit.model.fitted import Distribution
 from ntkit.tables.encode import Unseen
 from ntkit.tables.missing import Missing
 from ntkit.tables.schema import Task
+from ntkit.zoo import network_named
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Settings:
     """How to fit a table.
 
     Attributes:
+        network: Name of a network of `ntkit.zoo`, such as "myrtle5" or "mlp3", to use as it is; None chooses a dense
+            network by `depths`, `activations` and the criterion. Images need a name.
         task: "regression" or "classification"; None decides from the target.
         categorical: Number columns to treat as categories.
         ignore: Columns to leave out.
@@ -42,6 +45,7 @@ class Settings:
         network_seconds: Seconds that the finite networks may take together.
     """
 
+    network: str | None = None
     task: Task | None = None
     categorical: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -68,6 +72,8 @@ class Settings:
     network_seconds: float = 20.0
 
     def __post_init__(self) -> None:
+        if self.network is not None:
+            network_named(self.network)  # an unknown name is refused before any work
         self._need("test_fraction", "between 0 and 1", 0.0 < self.test_fraction < 1.0)
         self._need("level", "between 0 and 1", 0.0 < self.level < 1.0)
         self._need("folds", "at least 2", self.folds >= 2)

@@ -10,10 +10,10 @@ from ntkit.analysis.noise import evidence_noise
 from ntkit.analysis.threads import suited_to
 from ntkit.errors import TableError
 from ntkit.inference.search_space import KernelName
-from ntkit.kernels import NNGP, NTK
+from ntkit.kernels import NNGP, NTK, Kernel
 from ntkit.nn.base import Layer
 from ntkit.theory.alignment import compare_kernels
-from ntkit.theory.certificate import Certificate, convergence_certificate
+from ntkit.theory.certificate import Certificate, convergence_certificate, how_dependent
 from ntkit.theory.power_law import PowerLaw
 from ntkit.theory.spectrum import Eigensystem, eigensystem
 
@@ -108,7 +108,22 @@ def spectral_analysis(
     >>> found.rank, round(found.effective_dimension(), 9), found.certificate.verdict
     (2, 2.0, 'singular')
     """
-    ntk, nngp = NTK(network), NNGP(network)
+    return spectra(NTK(network), NNGP(network), x, y, rows, ridge=ridge, first=first, last=last)
+
+
+def spectra(
+    ntk: Kernel,
+    nngp: Kernel,
+    x: Float[np.ndarray, "n *d"],
+    y: Float[np.ndarray, "n k"],
+    rows: Int[np.ndarray, " n"],
+    *,
+    inputs: Float[np.ndarray, "n *s"] | None = None,
+    ridge: float | int | None = None,
+    first: int | None = None,
+    last: int | None = None,
+) -> SpectralAnalysis:
+    """`spectral_analysis` of two kernels; `inputs` are the encoded rows where `x` are only their numbers."""
     with suited_to(len(x)):
         system, covariance = eigensystem(ntk, x), eigensystem(nngp, x, count=1)
         ridge = evidence_noise(np.asarray(ntk(x)), y) if ridge is None else checked_ridge(ridge)
@@ -127,7 +142,11 @@ def spectral_analysis(
             ridge=ridge,
             target_alignment=float(alignments.centered_target[0]),
             kernel_alignment=float(alignments.centered[0, 1]),
-            certificate=in_table_rows(convergence_certificate(ntk, x, reduction="mean_points"), rows),
+            certificate=in_table_rows(
+                convergence_certificate(ntk, x, reduction="mean_points"),
+                rows,
+                x if inputs is None else inputs,
+            ),
         )
 
 
@@ -156,10 +175,14 @@ def fitted_decay(
     return system.decay_exponent(first, last), (first, last)
 
 
-def in_table_rows(certificate: Certificate, rows: np.ndarray) -> Certificate:
-    """The certificate with the table's row numbers for points."""
-    groups = tuple(
-        replace(group, points=tuple(rows[list(group.points)].tolist()))
-        for group in certificate.singular_points
-    )
-    return replace(certificate, singular_points=groups)
+def in_table_rows(
+    certificate: Certificate, rows: np.ndarray, x: Float[np.ndarray, "n *d"] | None = None
+) -> Certificate:
+    """The certificate with the table's row numbers for points, and why they depend on each other by the inputs x."""
+    groups = []
+    for group in certificate.singular_points:
+        points, reason = list(group.points), group.reason
+        if x is not None and reason != "dependent":
+            reason = how_dependent(x[points])
+        groups.append(replace(group, points=tuple(rows[points].tolist()), reason=reason))
+    return replace(certificate, singular_points=tuple(groups))

@@ -7,11 +7,10 @@ from jaxtyping import Float
 from sklearn.model_selection import KFold
 
 from ntkit.analysis.noise import class_noise, regression_noise
-from ntkit.analysis.row_kernel import RowKernel
 from ntkit.analysis.threads import suited_to
 from ntkit.dynamics import GradientFlow, gradient_flow
-from ntkit.kernels import NNGP, NTK, evaluate
-from ntkit.nn.base import Layer
+from ntkit.kernels import Kernel, evaluate
+from ntkit.kernels.row_kernel import RowKernel
 from ntkit.tables.split import limit_rows
 
 MOST_ROWS = 1500
@@ -61,8 +60,9 @@ def training_times(flow: GradientFlow) -> Float[np.ndarray, " t"]:
 
 
 def choose_stopping(
-    network: Layer,
-    x: Float[np.ndarray, "n d"],
+    ntk: Kernel,
+    nngp: Kernel,
+    x: Float[np.ndarray, "n *d"],
     y: Float[np.ndarray, "n k"],
     times: Float[np.ndarray, " t"],
     *,
@@ -73,7 +73,8 @@ def choose_stopping(
     """Predict every fold from the others at all times; choose the time with the smallest squared error.
 
     Args:
-        network: The network whose infinitely wide limit is trained.
+        ntk: The tangent kernel of the network that is trained.
+        nngp: Its covariance at initialisation.
         x: Training points.
         y: Encoded training targets.
         times: The grid of times.
@@ -88,9 +89,8 @@ def choose_stopping(
     x, y = x[rows], y[rows]
     means = np.zeros((len(times), *y.shape))
     variances = np.zeros((len(times), len(y)))
-    ntk, nngp = (
-        RowKernel(gram, name) for gram, name in zip(_grams(network, x), ("NTK", "NNGP"), strict=True)
-    )
+    grams = zip(evaluate((ntk, nngp), x), ("NTK", "NNGP"), strict=True)
+    ntk, nngp = (RowKernel(np.asarray(gram), name) for gram, name in grams)
     numbers = np.arange(len(y), dtype=np.float64)[:, None]
     splits = KFold(min(folds, len(y)), shuffle=True, random_state=seed)
     with suited_to(len(y)):
@@ -112,9 +112,3 @@ def choose_stopping(
             codes = np.argmax(y + class_frequencies[None, :], axis=1)
             noises.append(class_noise(codes, mean + class_frequencies[None, :], variance))
     return Stopping(times, losses, times[chosen], np.array(noises), best, len(rows))
-
-
-def _grams(network: Layer, x: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
-    """NTK and NNGP of all rows, in one pass."""
-    ntk, nngp = evaluate((NTK(network), NNGP(network)), x)
-    return np.asarray(ntk), np.asarray(nngp)

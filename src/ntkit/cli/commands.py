@@ -38,7 +38,7 @@ def ntkit(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
     ] = False,
 ) -> None:
-    """Infinitely wide neural networks on tables: what training by gradient descent converges to, and the way there.
+    """Infinitely wide neural networks on tables and images: what gradient descent converges to, and the way there.
 
     Exit codes: 0 success, 1 the command failed (with a message), 2 wrong command line, 130 interrupted.
     Set NTKIT_TRACEBACK=1 to see where an error was raised.

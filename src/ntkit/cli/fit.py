@@ -1,14 +1,17 @@
-"""`ntkit fit`: the main job on a table."""
+"""`ntkit fit`: the main job on a table or on images."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ntkit.cli import options
 from ntkit.cli.errors import explained
 from ntkit.cli.options import DATA, OUTPUT
+
+if TYPE_CHECKING:  # a command's help appears without loading JAX
+    from ntkit.images import ImageSet
 
 
 class KernelChoice(StrEnum):
@@ -39,14 +42,31 @@ SEARCH, COMPARISON = "Choosing the network", "Comparison"
 
 @explained
 def fit(
-    table: options.TableFile,
-    target: options.TargetName,
+    data: options.DataPath,
     out: Annotated[
         Path, typer.Option(help="Folder for model/, predictions.csv and report.html.", rich_help_panel=OUTPUT)
     ],
+    target: Annotated[
+        str | None, typer.Option(help="Column to predict; tables need one.", rich_help_panel=DATA)
+    ] = None,
     test: Annotated[
         Path | None,
-        typer.Option(help="Table of test rows; by default a random part is held out.", rich_help_panel=DATA),
+        typer.Option(
+            help="Table, folder or .npz file for testing; by default a random part is held out.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="Most training images, and most test images; drawn at random, class by class. Time grows with the "
+            "square.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(help="Size to give all images: 16, or 16x24 (height x width).", rich_help_panel=DATA),
     ] = None,
     test_fraction: options.TestFraction = 0.25,
     task: options.TaskChoice = None,
@@ -57,6 +77,15 @@ def fit(
     max_rows: options.MaxRows = 5000,
     subsample: options.Subsample = False,
     seed: options.Seed = 0,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="Network to use as it is: mlp3 or residual_mlp3; for images also myrtle5, myrtle7, myrtle10, "
+            "vgg_like3, lenet, resnet8, wide_resnet1 and deeper. By default tables choose a dense one, and "
+            "images take myrtle5.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     depth: Annotated[
         list[int] | None,
         typer.Option(
@@ -101,9 +130,12 @@ def fit(
     ] = 5,
     baselines: Annotated[bool, typer.Option(help="Fit the baselines.", rich_help_panel=COMPARISON)] = True,
     networks: Annotated[
-        int,
-        typer.Option(help="Finite networks to train for comparison; 0 for none.", rich_help_panel=COMPARISON),
-    ] = 2,
+        int | None,
+        typer.Option(
+            help="Finite networks to train for comparison; 0 for none. [default: 2 for tables, 0 for images]",
+            rich_help_panel=COMPARISON,
+        ),
+    ] = None,
     width: Annotated[
         int, typer.Option(help="Width of the finite networks.", rich_help_panel=COMPARISON)
     ] = 512,
@@ -114,20 +146,48 @@ def fit(
         float, typer.Option(help="Seconds for training finite networks.", rich_help_panel=COMPARISON)
     ] = 20.0,
 ) -> None:
-    """Learn a table with an infinitely wide network; write model, predictions and a report.
+    """Learn a table or images with an infinitely wide network; write model, predictions and a report.
 
-    Reads TABLE, chooses the network, and writes into the folder --out: model/ (for ntkit predict),
+    Reads DATA, chooses the network (for images: takes the one that --network names), and writes into the folder
+    --out: model/ (for ntkit predict),
     predictions.csv (the test rows) and report.html (scores against baselines, calibration, the course of
     training beside real finite networks, the kernel's spectrum). Nothing is written before all is done.
     """
-    from ntkit.analysis import Settings, fit_table
+    from ntkit.analysis import Settings, fit_images, fit_table
     from ntkit.cli.output import write_analysis
     from ntkit.cli.terminal import show_scores, stages
+    from ntkit.images import looks_like_images
     from ntkit.tables.files import check_folder_is_free
     from ntkit.tables.read import read_table
 
+    of_images = looks_like_images(data)
+    search = {
+        "--depth": depth is not None,
+        "--activation": activation is not None,
+        "--ard": ard,
+        "--criterion": criterion is not Criterion.likelihood,
+    }
+    columns = {
+        "--target": target is not None,
+        "--task": task is not None,
+        "--missing": missing is not options.Missing.error,
+        "--unseen": unseen is not options.Unseen.error,
+        "--categorical": categorical is not None,
+        "--ignore": ignore is not None,
+    }
+    if of_images:
+        options.refuse(columns, f"it is about the columns of a table, and '{data}' holds images.")
+        options.refuse({"--subsample": subsample}, "it is for tables; --limit draws a part of the images.")
+        options.refuse(search, "images take the network that --network names.")
+    else:
+        options.refuse({"--limit": limit is not None, "--resize": resize is not None}, "it is for images.")
+        if network is not None:
+            options.refuse(search, "--network names the network, so there is none to choose.")
+        if target is None:
+            raise typer.BadParameter("A table needs the column to predict.", param_hint="--target")
     check_folder_is_free(out, overwrite=overwrite)
     settings = Settings(
+        network="myrtle5" if of_images and network is None else network,
         task=None if task is None else task.value,
         categorical=tuple(categorical or ()),
         ignore=tuple(ignore or ()),
@@ -149,15 +209,41 @@ def fit(
         folds=folds,
         baselines=baselines,
         width=width,
-        networks=networks,
+        networks=(0 if of_images else 2) if networks is None else networks,
         network_steps=network_steps,
         network_seconds=network_seconds,
     )
-    frame = read_table(table, as_text=settings.categorical)
-    test_frame = None if test is None else read_table(test, as_text=settings.categorical)
     with stages() as announce:
-        analysis = fit_table(frame, target, test=test_frame, settings=settings, progress=announce)
+        if of_images:
+            images, held_out, size = _read_images(data, test, resize)
+            analysis = fit_images(
+                images, held_out, limit=limit, resize=size, settings=settings, progress=announce
+            )
+        else:
+            frame = read_table(data, as_text=settings.categorical)
+            test_frame = None if test is None else read_table(test, as_text=settings.categorical)
+            analysis = fit_table(frame, str(target), test=test_frame, settings=settings, progress=announce)
         announce("writing the report")
-        report = write_analysis(analysis, out, f"{table.stem}: {target}", overwrite=overwrite)
+        title = f"{data.resolve().stem}: {settings.network if of_images else target}"
+        report = write_analysis(analysis, out, title, overwrite=overwrite)
     show_scores(analysis)
     typer.echo(f"Report: {report}")
+
+
+def _read_images(
+    data: Path, test: Path | None, resize: str | None
+) -> "tuple[ImageSet, ImageSet | None, tuple[int, int] | None]":
+    """The images, those for testing where there are some, and the size they were given."""
+    from ntkit.errors import ImageError
+    from ntkit.images import read_images
+
+    size = options.image_size(resize)
+    images, held_out = read_images(data, resize=size)
+    if test is not None:
+        if held_out is not None:
+            raise ImageError(
+                f"'{data}' has images for testing of its own, got --test '{test}' too. Leave it out."
+            )
+        held_out, more = read_images(test, resize=size)
+        held_out = held_out if more is None else more
+    return images, held_out, size

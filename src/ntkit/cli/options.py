@@ -1,5 +1,7 @@
 """What several commands ask for in the same words: the table's columns and rows, the network, the output folder."""
 
+import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +40,15 @@ DATA, NETWORK, OUTPUT = "Data", "Network", "Results"
 TableFile = Annotated[
     Path,
     typer.Argument(metavar="TABLE", help="Table to learn from: CSV (.csv, .tsv) or Parquet (.parquet, .pq)."),
+]
+DataPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="What to learn from. A table: CSV (.csv, .tsv) or Parquet (.parquet, .pq). Images: a folder with a "
+        "subfolder of PNG or JPEG files for every class, or an .npz file of x and y (or "
+        "x_train, y_train, x_test, y_test).",
+    ),
 ]
 TargetName = Annotated[str, typer.Option(help="Column to predict.", rich_help_panel=DATA)]
 TaskChoice = Annotated[
@@ -126,6 +137,42 @@ def data_settings(
         max_rows=max_rows,
         subsample=subsample,
     )
+
+
+def image_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width from what follows --resize: "16" or "16x24".
+
+    Raises:
+        ImageError: for anything else.
+    """
+    from ntkit.errors import ImageError
+
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
+    size = (0, 0) if found is None else (int(found[1]), int(found[2] or found[1]))
+    if min(size) < 1:
+        raise ImageError(
+            f"Resizing (--resize) needs pixels, such as 16 or 16x24 (height x width), got {text!r}."
+        )
+    return size
+
+
+def refuse(given: Mapping[str, bool], reason: str) -> None:
+    """Raise when an option was given that has no meaning here.
+
+    Args:
+        given: whether each option was given.
+        reason: why it has none.
+
+    Raises:
+        TableError: naming the first such option.
+    """
+    from ntkit.errors import TableError
+
+    for option, asked in given.items():
+        if asked:
+            raise TableError(f"{option} has no meaning here: {reason} Leave it out.")
 
 
 def dense_network(depth: int, activation: str, w_std: float, b_std: float) -> "Serial":

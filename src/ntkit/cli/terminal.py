@@ -36,7 +36,8 @@ def stages() -> Iterator[Callable[[str], None]]:
 def show_scores(analysis: Analysis) -> None:
     """The score table, best first, on the standard output."""
     measures = MEASURES[analysis.task]
-    table = Table(title=f"Scores on {analysis.data.test_rows} test rows, best first", title_justify="left")
+    rows = "images" if analysis.of_images else "rows"
+    table = Table(title=f"Scores on {analysis.data.test_rows} test {rows}, best first", title_justify="left")
     table.add_column("method", overflow="fold")
     for measure in measures:
         table.add_column(measure.title, justify="right")

@@ -14,7 +14,7 @@ from ntkit.dynamics.leave_one_out import leave_one_out_means
 from ntkit.dynamics.squared_loss import Reduction, loss_weight
 from ntkit.dynamics.trained import project
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import as_points, as_targets
+from ntkit.numerics.dtypes import as_inputs, as_targets
 from ntkit.numerics.host import on_host
 
 FINITE_TIMES = 40
@@ -50,12 +50,12 @@ class StoppingTime:
 
 def best_stopping_time(
     ntk: Kernel,
-    x: Float[np.ndarray, "n d"],
+    x: Float[np.ndarray, "n *d"],
     y: Float[np.ndarray, "n k"],
     *,
     times: Float[np.ndarray, " t"] | None = None,
     folds: int | Literal["leave-one-out"] = 5,
-    validation: tuple[Float[np.ndarray, "m d"], Float[np.ndarray, "m k"]] | None = None,
+    validation: tuple[Float[np.ndarray, "m *d"], Float[np.ndarray, "m k"]] | None = None,
     learning_rate: float | int = 1.0,
     reduction: Reduction = "sum",
     seed: int = 0,
@@ -97,7 +97,7 @@ def best_stopping_time(
         True
     """
     who = "best_stopping_time"
-    x = np.asarray(as_points(who, np.asarray(x)))
+    x = np.asarray(as_inputs(who, np.asarray(x)))
     y = np.asarray(as_targets(who, np.asarray(y), len(x)))
     rate = as_learning_rate(who, learning_rate) * loss_weight(who, reduction, *y.shape)
     grid = None if times is None else np.atleast_1d(as_times(who, times))
@@ -130,12 +130,12 @@ def best_stopping_time(
 def _validation(
     who: str, ntk: Kernel, x: np.ndarray, y: np.ndarray, validation: tuple, rate: float
 ) -> tuple[GradientFlow, Curve, np.ndarray]:
-    points = np.asarray(as_points(who, np.asarray(validation[0]), "validation x"))
+    points = np.asarray(as_inputs(who, np.asarray(validation[0]), "validation x"))
     targets = np.asarray(as_targets(who, np.asarray(validation[1]), len(points)))
-    if points.shape[1] != x.shape[1] or targets.shape[1] != y.shape[1]:
+    if points.shape[1:] != x.shape[1:] or targets.shape[1] != y.shape[1]:
         raise ValueError(
-            f"{who} needs validation data like the training data, got features {points.shape[1]} and {x.shape[1]}, "
-            f"outputs {targets.shape[1]} and {y.shape[1]}."
+            f"{who} needs validation data like the training data, got points of shape {points.shape[1:]} and "
+            f"{x.shape[1:]}, outputs {targets.shape[1]} and {y.shape[1]}."
         )
     flow = gradient_flow(ntk, x, y, learning_rate=rate)
     curve = _held_out(flow, points, targets)

@@ -12,7 +12,7 @@ from ntkit.dynamics.squared_loss import loss_weight
 from ntkit.dynamics.trained import project, start_at
 from ntkit.inference.blocks import in_blocks
 from ntkit.inference.variances import nonnegative
-from ntkit.numerics.dtypes import Array, as_points, as_targets, is_concrete
+from ntkit.numerics.dtypes import Array, as_inputs, as_targets, is_concrete
 from ntkit.numerics.host import like, on_host, working
 
 
@@ -35,7 +35,7 @@ def trajectory(who: str, training: SpectralTraining, moments: SpectralFilter, x:
     Raises:
         ValueError: for points traced by JAX.
     """
-    x = as_points(who, x)
+    x = as_inputs(who, x)
     if not is_concrete(x):
         raise ValueError(
             f"{who} needs points that hold numbers, got values traced by JAX. Use .at(t).mean(x) instead."
@@ -68,7 +68,7 @@ def test_losses(
     who: str, training: SpectralTraining, moments: SpectralFilter, x: Any, y: Any
 ) -> Float[np.ndarray, " t"]:
     """The loss at other points, reduced over them; averaged over the ensemble when there is one."""
-    x = as_points(who, x)
+    x = as_inputs(who, x)
     y = on_host(as_targets(who, y, len(x)))
     outputs = training.error.shape[1]
     if y.shape[1] != outputs:

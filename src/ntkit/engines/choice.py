@@ -12,12 +12,13 @@ from ntkit.engines.angles import tabulated
 from ntkit.engines.fused import engine as fused_engine
 from ntkit.engines.fused import images as fused_images
 from ntkit.engines.fused.engine import Fused
-from ntkit.engines.fused.images import FusedImages
+from ntkit.engines.fused.image_program import FusedImages, fuse_images
 from ntkit.engines.plan import Plan
 from ntkit.engines.reference import Grams, Prepared
 from ntkit.errors import FusionError
 from ntkit.nn.activations.expansion import Expansion
 from ntkit.nn.base import Layer
+from ntkit.nn.law import Law
 from ntkit.nn.serial import Serial
 
 Engine = Literal["auto", "reference", "fused"]
@@ -119,6 +120,8 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     if engine == "auto" and entries < _worth_compiling(prepared.network):
         return Choice("reference", f"{entries} entries do not repay compiling", plan, None)
     table = tabulated(prepared)
+    if table is None and prepared.network.needs_means(Law.inputs()):
+        return _without_means(plan, engine)
     network = prepared.network if table is None else table
     try:
         fused = fused_engine.fuse(network, prepared.features, prepared.dtype, prepared.ntk)
@@ -133,19 +136,29 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     return Choice("fused", reason, fused_engine.tiled(plan), fused)
 
 
+def _without_means(plan: Plan, engine: str) -> Choice:
+    """The reference engine, which follows means from layer to layer."""
+    reason = "a sum needs the means of its summands, which only the reference engine follows"
+    if engine == "fused":
+        raise FusionError(f'engine="fused" cannot run this network: {reason}.')
+    return Choice("reference", reason, plan, None)
+
+
 def _choose_for_images(prepared: Prepared, engine: str) -> Choice:
     plan, shape = prepared.plan, prepared.points1.x.shape
     pixels = prod(shape[1:-1])
     work = plan.rows * plan.columns * (pixels**2 if prepared.network.mixes_pixels else pixels)
     if engine == "auto" and work < WORTH_COMPILING_IMAGES:
         return Choice("reference", f"{work} pairs of pixels do not repay compiling", plan, None)
+    if prepared.network.needs_means(Law.inputs()):
+        return _without_means(plan, engine)
     try:
-        fused = fused_images.fuse_images(prepared.network, shape[1:], prepared.dtype, prepared.ntk)
+        fused = fuse_images(prepared.network, shape[1:], prepared.dtype, prepared.ntk)
     except FusionError as reason:
         if engine == "fused":
             raise FusionError(f'engine="fused" cannot run this network: {reason}.') from None
         return Choice("reference", f"the fused engine cannot run it: {reason}", plan, None)
-    return Choice("fused", "a chain of convolutions of stride 1", fused_images.tiled(fused, plan), fused)
+    return Choice("fused", "planes of pixel pairs of one offset", fused_images.tiled(fused, plan), fused)
 
 
 def _worth_compiling(network: Layer) -> int:
@@ -178,7 +191,7 @@ def concrete_diagonal(network: Layer, x: np.ndarray, *, ntk: bool) -> Grams:
         prepared = reference.prepare(network, x, x[:1], ntk=ntk)
         chosen = choose(prepared, "auto")
         if isinstance(chosen.fused, FusedImages):
-            return fused_images.diagonal(chosen.fused, prepared.points1.x, prepared.plan, ntk)
+            return fused_images.diagonal(chosen.fused, prepared.points1.x, prepared.plan)
     return reference.concrete_diagonal(network, x, ntk=ntk)
 
 
@@ -204,7 +217,7 @@ def execution(
     if chosen.fused is None:
         working = reference.working_bytes(prepared)
     elif isinstance(chosen.fused, FusedImages):
-        working = fused_images.working_bytes(chosen.fused, plan, prod(x1.shape[1:-1]))
+        working = fused_images.working_bytes(chosen.fused, plan)
     else:
         working = fused_engine.working_bytes(chosen.fused, plan, grams)
     return Execution(

@@ -53,6 +53,7 @@ def traced(network: Layer, x1, x2, *, ntk: bool) -> Grams:
     """Both kernels as a pure JAX function of the network and the inputs."""
     x1, present1 = _raw(network, x1)
     x2, present2 = (None, None) if x2 is None else _raw(network, x2)
+    network = network.prepared
     if x1.ndim > 2:
         state = through(network, image_state(network, x1, x2, ntk, present1, present2))
     else:
@@ -73,7 +74,7 @@ def traced(network: Layer, x1, x2, *, ntk: bool) -> Grams:
 def traced_diagonal(network: Layer, x, *, ntk: bool) -> Grams:
     """`traced` for every input with itself, shape (n,)."""
     x, present = _raw(network, x)
-    return _traced_diagonal(network, x, present, ntk=ntk)
+    return _traced_diagonal(network.prepared, x, present, ntk=ntk)
 
 
 def _traced_diagonal(network: Layer, x, present, *, ntk: bool) -> Grams:
@@ -148,6 +149,7 @@ def prepare(
     with precision(x1.dtype):
         x1, present1 = _raw(network, x1)
         x2, present2 = (None, None) if x2 is None else _raw(network, x2)
+        network = network.prepared
         if x1.ndim > 2:
             images1 = Images.of(x1, present1)
             return _prepare_images(
@@ -231,6 +233,7 @@ def concrete_diagonal(network: Layer, x: np.ndarray, *, ntk: bool) -> Grams:
     """`concrete` for every input with itself, shape (n,)."""
     with precision(x.dtype):
         x, present = _raw(network, x)
+        network = network.prepared
         if x.ndim > 2:
             points = Images.of(x, present)
             network = adapted_to_images(network, points, ntk)

@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ntkit.estimators.inputs import as_network_inputs, check_input_shape
 from ntkit.inference import Selection, select
 from ntkit.inference.search_space import Candidate, KernelName, activation_named
 from ntkit.inference.selection import CriterionName
@@ -33,8 +35,22 @@ class WideNetworkEstimator(BaseEstimator, ABC):
     time_limit: float
     random_state: Any
 
+    def _training_inputs(self, X: Any, y: Any, **checks: Any) -> tuple[Float[np.ndarray, "n *d"], np.ndarray]:
+        """Check X and y for `fit`, and remember the shape of an input."""
+        X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True, **checks)
+        self.input_shape_ = X.shape[1:]
+        network = None if self.select else self.network
+        return as_network_inputs(type(self).__name__, network, X), y
+
+    def _new_inputs(self, X: Any) -> Float[np.ndarray, "m *d"]:
+        """Check X for `predict` against what `fit` saw."""
+        check_is_fitted(self)
+        check_input_shape(type(self).__name__, X, self.input_shape_)
+        X = validate_data(self, X, dtype=np.float64, allow_nd=True, reset=False)
+        return as_network_inputs(type(self).__name__, self.network_, X)
+
     def _choose(
-        self, x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], kernel: KernelName
+        self, x: Float[np.ndarray, "n *d"], y: Float[np.ndarray, "n k"], kernel: KernelName
     ) -> Selection | None:
         """Set `network_` and `selection_`, and return the latter (None where nothing was selected)."""
         self.selection_ = self._select(x, y, kernel) if self.select else None

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ntkit.estimators.training import TrainedEstimator
 from ntkit.inference.class_probabilities import class_probabilities
@@ -27,7 +26,9 @@ class NTKClassifier(ClassifierMixin, TrainedEstimator):
     probability that the class's Gaussian output is the largest (`ntkit.inference.class_probabilities`): the
     networks' agreement, not a calibrated frequency. It is certainty at the training points for t = infinity.
 
-    Inputs are used as given, in float64: put a `StandardScaler` in front where columns have different units.
+    Inputs are used as given, in float64: put a `StandardScaler` in front where columns have different units. With a
+    network for them, such as those of `ntkit.zoo`, X may be images of shape (n, *pixels, channels), or (n, H, W) of one
+    channel: put an `ImageScaler` in front.
 
     Args:
         network: a layer of `ntkit.nn`; None builds one from the next four arguments.
@@ -54,7 +55,8 @@ class NTKClassifier(ClassifierMixin, TrainedEstimator):
         flow_: the solved training, an `ntkit.dynamics.GradientFlow`.
         stopping_: the cross-validated loss over time, for `time="best"`; else None.
         selection_: the result of `select`; else None.
-        n_features_in_: number of features seen at fit.
+        n_features_in_: number of features seen at fit (for images the first of their pixel axes).
+        input_shape_: shape of one input seen at fit.
         feature_names_in_: their names, where the inputs had names.
 
     Example:
@@ -96,8 +98,8 @@ class NTKClassifier(ClassifierMixin, TrainedEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> "NTKClassifier":
-        """Solve the training of the infinitely wide network on X, shape (n, d), and labels y, shape (n,)."""
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        """Solve the training of the wide network on X, shape (n, d) or (n, *S, c), and labels y, shape (n,)."""
+        X, y = self._training_inputs(X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
         if len(self.classes_) < 2:
@@ -121,7 +123,6 @@ class NTKClassifier(ClassifierMixin, TrainedEstimator):
 
     def _scores(self, X: Any) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
         """The mean outputs, class frequencies added back, and their common standard deviation."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = self._new_inputs(X)
         trained = self._trained()
         return np.asarray(trained.mean(X)) + self.frequencies_[None, :], np.asarray(trained.std(X))

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ntkit.estimators.architecture import WideNetworkEstimator
 from ntkit.estimators.targets import TargetScaling
@@ -24,7 +23,9 @@ class NNGPRegressor(RegressorMixin, WideNetworkEstimator):
     an observation: new observations scatter with variance `std^2 + noise_`. The network trained by gradient
     descent is a different distribution: `NTKRegressor`.
 
-    Inputs are used as given, in float64: put a `StandardScaler` in front where columns have different units.
+    Inputs are used as given, in float64: put a `StandardScaler` in front where columns have different units. With a
+    network for them, such as those of `ntkit.zoo`, X may be images of shape (n, *pixels, channels), or (n, H, W) of one
+    channel: put an `ImageScaler` in front.
 
     Args:
         network: a layer of `ntkit.nn`; None builds one from the next four arguments.
@@ -49,7 +50,8 @@ class NNGPRegressor(RegressorMixin, WideNetworkEstimator):
         noise_: noise variance in squared units of the targets; shape (k,) for y of shape (n, k).
         posterior_: the `ntkit.inference.Posterior`, in units of the normalised targets.
         selection_: the result of `select`; else None.
-        n_features_in_: number of features seen at fit.
+        n_features_in_: number of features seen at fit (for images the first of their pixel axes).
+        input_shape_: shape of one input seen at fit.
         feature_names_in_: their names, where the inputs had names.
 
     Example:
@@ -92,8 +94,8 @@ class NNGPRegressor(RegressorMixin, WideNetworkEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> "NNGPRegressor":
-        """Condition the process on X, shape (n, d), and y, shape (n,) or (n, k)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        """Condition the process on X, shape (n, d) or (n, *S, c), and y, shape (n,) or (n, k)."""
+        X, y = self._training_inputs(X, y, multi_output=True, y_numeric=True)
         y = np.asarray(y, dtype=np.float64)
         self.targets_ = TargetScaling.of(y, self.normalize_y)
         standardised = self.targets_.standardised(y)
@@ -106,8 +108,7 @@ class NNGPRegressor(RegressorMixin, WideNetworkEstimator):
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The posterior mean at X, shape (m,) or (m, k), and with `return_std` the function's standard deviation."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = self._new_inputs(X)
         mean = self.targets_.mean_in_units(self.posterior_.mean(X))
         return (mean, self.targets_.std_in_units(self.posterior_.std(X))) if return_std else mean
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ntkit.estimators.targets import TargetScaling
 from ntkit.estimators.training import TrainedEstimator
@@ -24,7 +23,9 @@ class NTKRegressor(RegressorMixin, TrainedEstimator):
     noise, and is zero at the training points for t = infinity (Lee et al. 2019, eqs. 14 to 16). The Bayesian
     counterpart is `NNGPRegressor`.
 
-    Inputs are used as given, in float64: put a `StandardScaler` in front where columns have different units.
+    Inputs are used as given, in float64: put a `StandardScaler` in front where columns have different units. With a
+    network for them, such as those of `ntkit.zoo`, X may be images of shape (n, *pixels, channels), or (n, H, W) of one
+    channel: put an `ImageScaler` in front.
 
     Args:
         network: a layer of `ntkit.nn`; None builds one from the next four arguments.
@@ -53,7 +54,8 @@ class NTKRegressor(RegressorMixin, TrainedEstimator):
         flow_: the solved training, an `ntkit.dynamics.GradientFlow` in units of the normalised targets.
         stopping_: the cross-validated loss over time, for `time="best"`; else None.
         selection_: the result of `select`; else None.
-        n_features_in_: number of features seen at fit.
+        n_features_in_: number of features seen at fit (for images the first of their pixel axes).
+        input_shape_: shape of one input seen at fit.
         feature_names_in_: their names, where the inputs had names.
 
     Example:
@@ -98,8 +100,8 @@ class NTKRegressor(RegressorMixin, TrainedEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> "NTKRegressor":
-        """Solve the training of the infinitely wide network on X, shape (n, d), and y, shape (n,) or (n, k)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        """Solve the training of the wide network on X, shape (n, d) or (n, *S, c), and y, shape (n,) or (n, k)."""
+        X, y = self._training_inputs(X, y, multi_output=True, y_numeric=True)
         y = np.asarray(y, dtype=np.float64)
         self.targets_ = TargetScaling.of(y, self.normalize_y)
         self._train(X, self.targets_.standardised(y))
@@ -107,8 +109,7 @@ class NTKRegressor(RegressorMixin, TrainedEstimator):
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The ensemble's mean at X, shape (m,) or (m, k), and with `return_std` its standard deviation too."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = self._new_inputs(X)
         trained = self._trained()
         mean = self.targets_.mean_in_units(trained.mean(X))
         return (mean, self.targets_.std_in_units(trained.std(X))) if return_std else mean

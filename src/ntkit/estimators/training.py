@@ -21,7 +21,7 @@ class TrainedEstimator(WideNetworkEstimator, ABC):
     time: float | str
     learning_rate: float
 
-    def _train(self, x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"]) -> None:
+    def _train(self, x: Float[np.ndarray, "n *d"], y: Float[np.ndarray, "n k"]) -> None:
         """Set `network_`, `selection_`, `flow_`, `stopping_` and `time_`."""
         if self.time != "best" and (isinstance(self.time, str) or math.isnan(self.time) or self.time < 0):
             raise ValueError(

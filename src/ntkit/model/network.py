@@ -12,6 +12,9 @@ from ntkit.errors import ModelFileError
 from ntkit.nn import Parallel, Serial
 from ntkit.nn.base import Layer
 
+LATER = {"Dense": frozenset({"axis"})}
+"""Fields that networks saved by earlier versions lack; their defaults are what was meant."""
+
 
 def layer_classes() -> dict[str, type[Layer]]:
     """The layers that can be saved: every public dataclass of `ntkit.nn`, by name."""
@@ -73,7 +76,7 @@ def network_from_json(description: Any) -> Layer:
     if not isinstance(name, str) or name not in known:
         raise ModelFileError(f"A saved network has the layer {name!r}, unknown to this version of ntkit.")
     expected = {field.name for field in fields(known[name]) if field.init}  # type: ignore[arg-type]
-    if set(content) != expected:
+    if not expected - LATER.get(name, frozenset()) <= set(content) <= expected:
         raise ModelFileError(f"A saved {name} needs the fields {sorted(expected)}, got {sorted(content)}.")
     return _built(known[name], **{key: _value(v) for key, v in content.items()})
 

@@ -43,14 +43,18 @@ class Predictions:
         scores = self.mean if self.probabilities is None else self.probabilities
         return np.argmax(scores, axis=1)
 
-    def to_frame(self, rows: Sequence[int], target: str, truth: pl.Series | None = None) -> pl.DataFrame:
-        """One row per prediction: `row`, the target where it is known, and the prediction.
+    def to_frame(
+        self, rows: Sequence[int], target: str, truth: pl.Series | None = None, names: Sequence[str] = ()
+    ) -> pl.DataFrame:
+        """One row per prediction: `row`, the `image` where rows have `names`, the known target, and the prediction.
 
         Regression has `mean`, `std`, `lower`, `upper` (of a new observation) and `function_std`;
         classification has `prediction` and `probability_of_CLASS` for every class, `std` and
         `function_std` of the scores.
         """
         columns: dict[str, object] = {"row": np.asarray(rows, dtype=np.int64)}
+        if names:
+            columns["image"] = list(names)
         if truth is not None:
             columns[f"target_{target}"] = truth
         if self.probabilities is None:

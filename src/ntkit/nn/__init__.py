@@ -11,6 +11,7 @@ from ntkit.nn.activations.step import Sign, Step
 from ntkit.nn.activations.trigonometric import Cos, Rbf, Sin
 from ntkit.nn.aggregate import Aggregate
 from ntkit.nn.attention import GlobalSelfAttention
+from ntkit.nn.batch_norm import BatchNorm
 from ntkit.nn.convolution import Conv
 from ntkit.nn.dense import Dense
 from ntkit.nn.dropout import Dropout
@@ -21,6 +22,7 @@ from ntkit.nn.other_convolutions import ConvLocal, ConvTranspose
 from ntkit.nn.parallel import Parallel, Repeat, Residual
 from ntkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
 from ntkit.nn.positions import PositionalEmbedding
+from ntkit.nn.recurrent import Recurrent
 from ntkit.nn.scale import Scale
 from ntkit.nn.selection import ImageResize, Index
 from ntkit.nn.serial import Serial
@@ -29,6 +31,7 @@ __all__ = [
     "Abs",
     "Aggregate",
     "AvgPool",
+    "BatchNorm",
     "Conv",
     "ConvLocal",
     "ConvTranspose",
@@ -61,6 +64,7 @@ __all__ = [
     "PositionalEmbedding",
     "Rbf",
     "RectifiedMonomial",
+    "Recurrent",
     "Relu",
     "Repeat",
     "Residual",

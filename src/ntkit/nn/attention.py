@@ -12,7 +12,7 @@ from ntkit.nn.base import Layer, kept, through
 from ntkit.nn.law import Law
 from ntkit.nn.mixing import require_pairs
 from ntkit.nn.positions import PositionalEmbedding
-from ntkit.nn.state import KernelState, pixel_diagonal
+from ntkit.nn.state import KernelState
 from ntkit.numerics.trees import as_leaf, pytree
 
 _STDS = ("query_std", "key_std", "value_std", "out_std", "b_std")
@@ -167,22 +167,7 @@ class GlobalSelfAttention(Layer):
             nngp, ntk = _scored(*scored, *values)
         nngp = (scale * nngp + b * b).reshape(shape)
         ntk = None if ntk is None else (scale * ntk + b * b).reshape(shape)
-        after = replace(
-            state,
-            nngp=nngp,
-            ntk=ntk,
-            var1=None,
-            var2=None,
-            defect=None,
-            surplus=None,
-            width=self.width,
-            own1=None,
-            own2=None,
-        )
-        if not state.same:
-            return after
-        var = pixel_diagonal(nngp, after.axes)
-        return after.with_variances(var, var)
+        return replace(state.weighted.with_covariances(nngp, ntk), width=self.width)
 
     def _attended(self, state: KernelState, nngp: jax.Array, ntk: Any, scale: jax.Array) -> tuple:
         """`G1 nngp G2^T` and `G1 (ntk + 2 nngp) G2^T`."""

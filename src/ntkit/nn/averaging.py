@@ -50,7 +50,9 @@ class Averaging(Layer):
         nngp = w2 * self._average(state.nngp, state.axes) + b2
         ntk = None if state.ntk is None else w2 * self._average(state.ntk, state.axes)
         layout = state.layout if spatial else "pixels"
+        once = tuple((state.batch + axis,) for axis in range(state.spatial))
         after = replace(state, nngp=nngp, ntk=ntk, spatial=spatial, layout=layout)
+        after = after.with_means(lambda mean, _: self._average(mean, once), state)
         if state.alike or (state.same and not spatial):
             return replace(
                 after,
@@ -61,7 +63,6 @@ class Averaging(Layer):
             )
         if state.var1 is None:
             return after
-        once = tuple((state.batch + axis,) for axis in range(state.spatial))
         before = state.variances
         var1, var2 = (w2 * self._average(var, once) + b2 for var in before)
         # Each output is a unit vector: one entry for every pixel of its receptive field, in a direction of that pixel,

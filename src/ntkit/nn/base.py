@@ -44,11 +44,6 @@ class Layer(Value, ABC):
         """Which pixels of raw inputs exist, shape (n, *S); None for all."""
         return None
 
-    @property
-    def stands_first(self) -> bool:
-        """Whether the layer acts on raw inputs, and so has to stand first."""
-        return False
-
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of `apply`'s result for inputs of `input_shape`.
 
@@ -64,6 +59,10 @@ class Layer(Value, ABC):
             ValueError: where the layer has no infinite-width limit on values of the law `before`.
         """
         return before
+
+    def needs_means(self, before: Law) -> bool:
+        """Whether a sum within the layer, on values of the law `before`, asks for the means of its summands."""
+        return False
 
     @property
     def mixes_pixels(self) -> bool:
@@ -93,6 +92,16 @@ class Layer(Value, ABC):
     def prepare(self, x: Any) -> Any:
         """What the layer does to raw inputs before any covariance exists; most layers do nothing."""
         return x
+
+    @property
+    def prepared(self) -> "Layer":
+        """The layer for inputs that `prepare` has seen already."""
+        return self
+
+    @property
+    def stands_first(self) -> bool:
+        """Whether the layer acts on raw inputs, so that only others which do may stand before it."""
+        return False
 
     @property
     def homogeneity(self) -> float | None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from ntkit.nn.base import Layer
@@ -16,7 +17,7 @@ from ntkit.numerics.trees import as_leaf, pytree
 Parametrization = Literal["ntk", "standard"]
 
 
-@pytree("width", "parametrization")
+@pytree("width", "parametrization", "axis")
 @dataclass(frozen=True, eq=False)
 class Dense(Layer):
     """Fully connected layer, `w_std W x / sqrt(fan_in) + b_std b` with `W, b ~ N(0, 1)` entrywise.
@@ -32,15 +33,24 @@ class Dense(Layer):
         w_std: standard deviation of the weights, at least 0.
         b_std: standard deviation of the biases, at least 0.
         parametrization: "ntk" (the scale is in the forward pass) or "standard" (in the draw).
+        axis: of raw inputs (n, ...), which of their axes but the first is the features; the others become pixels, in
+            their order. Another one than the last only where the layer stands first.
 
     Raises:
-        ValueError: for a width below 1 or a negative or infinite standard deviation.
+        ValueError: for a width below 1, a negative or infinite standard deviation, or axis 0.
+
+    >>> import numpy as np
+    >>> from ntkit import NNGP, nn
+    >>> x = np.array([[[1.0, 2.0, 2.0], [1.0, 0.0, 0.0]]])  # two channels, three times
+    >>> NNGP(nn.Serial(nn.Dense(8, axis=1), nn.Flatten()))(x)  # (2 + 4 + 4) / 2 features / 3 pixels
+    array([[1.66666667]])
     """
 
     width: int
     w_std: Any = 1.0
     b_std: Any = 0.0
     parametrization: Parametrization = "ntk"
+    axis: int = -1
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -49,19 +59,22 @@ class Dense(Layer):
             raise ValueError(
                 f'Dense needs parametrization "ntk" or "standard", got {self.parametrization!r}.'
             )
+        if self.axis == 0:
+            raise ValueError("Dense needs an axis of features, got 0, which is that of the inputs' number.")
         object.__setattr__(self, "w_std", as_leaf("Dense", "w_std", self.w_std, 0.0))
         object.__setattr__(self, "b_std", as_leaf("Dense", "b_std", self.b_std, 0.0))
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> dict[str, jax.Array]:
         key_weight, key_bias = jax.random.split(key)
-        fan_in = input_shape[-1]
+        fan_in = self._moved_shape(input_shape)[-1]
         weight = jax.random.normal(key_weight, (fan_in, self.width))
         bias = jax.random.normal(key_bias, (self.width,))
         if self.parametrization == "standard":
             weight, bias = self.w_std * weight / fan_in**0.5, self.b_std * bias
         return {"weight": weight, "bias": bias}
 
-    def apply(self, params: Any, x: Float[jax.Array, "*s c"]) -> Float[jax.Array, "*s k"]:
+    def apply(self, params: Any, x: Float[jax.Array, "*s"]) -> Float[jax.Array, "*t k"]:
+        x = self.prepare(x)
         product = jnp.matmul(x, params["weight"], precision="highest")
         bias: jax.Array = params["bias"].reshape((1,) * (x.ndim - 1) + params["bias"].shape)
         if self.parametrization == "standard":
@@ -70,7 +83,32 @@ class Dense(Layer):
         return self.w_std * product / x.shape[-1] ** 0.5 + self.b_std * bias
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (*input_shape[:-1], self.width)
+        return (*self._moved_shape(input_shape)[:-1], self.width)
+
+    def _moved_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A shape with the features last."""
+        if self.axis == -1:
+            return tuple(shape)
+        axis = self.axis % len(shape) if -len(shape) <= self.axis < len(shape) else 0
+        if axis == 0:
+            raise ValueError(
+                f"Dense needs an axis of features, got axis {self.axis} of inputs of shape {tuple(shape)}."
+            )
+        return (*shape[:axis], *shape[axis + 1 :], shape[axis])
+
+    @property
+    def stands_first(self) -> bool:
+        return self.axis != -1
+
+    def prepare(self, x: Any) -> Any:
+        if self.axis == -1:
+            return x
+        self._moved_shape(x.shape)
+        return (np if isinstance(x, np.ndarray) else jnp).moveaxis(x, self.axis, -1)
+
+    @property
+    def prepared(self) -> "Dense":
+        return self if self.axis == -1 else replace(self, axis=-1)
 
     @property
     def homogeneity(self) -> float | None:
@@ -80,6 +118,7 @@ class Dense(Layer):
         return Law.weighted("Dense")
 
     def propagate(self, state: KernelState) -> KernelState:
+        state = state.weighted
         w, b = (jnp.asarray(std, state.nngp.dtype) for std in (self.w_std, self.b_std))
         w2, b2 = w * w, b * b
         nngp = w2 * state.nngp + b2

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ntkit.nn.averaging import Averaging
+from ntkit.nn.law import Law
 from ntkit.nn.state import KernelState, pixel_diagonal
 from ntkit.numerics.trees import pytree
 
@@ -35,6 +36,9 @@ class Flatten(Averaging):
 
     def presence(self, present: Any) -> None:
         return None
+
+    def law(self, before: Law) -> Law:
+        return before if before.kind == "unknown" else replace(before, source="Flatten", alike=False)
 
     @property
     def homogeneity(self) -> float:

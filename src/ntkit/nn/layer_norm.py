@@ -78,7 +78,7 @@ class LayerNorm(Layer):
         pair, eps = state.pair, jnp.asarray(self.eps, state.nngp.dtype)
         pixels = tuple(axis + 1 for axis in self.axes if axis != -1)
         factors = []
-        for var, where in zip(state.variances, _presences(state), strict=True):
+        for var, where in zip(state.variances, state.presences, strict=True):
             norm = safe_sqrt((_mean(var, pixels, where) if pixels else var) + eps)
             factors.append(jnp.broadcast_to(safe_divide(jnp.ones_like(norm), norm, 0.0), var.shape))
         factor1, factor2 = state.along1(factors[0]), state.along2(factors[1])
@@ -92,13 +92,6 @@ class LayerNorm(Layer):
             var1=factor1 * factor1 * pair.var1,
             var2=factor2 * factor2 * pair.var2,
         )
-
-
-def _presences(state: KernelState) -> tuple[Any, Any]:
-    """Which pixels exist, in the shapes of `state.variances`; None for all."""
-    if state.present1 is None or state.same:
-        return state.present1, state.present2
-    return state.present1[:, None], state.present2[None]
 
 
 def _mean(values: jax.Array, axes: tuple[int, ...], where: Any) -> jax.Array:

@@ -27,6 +27,7 @@ class Mask(Layer):
     - A window of `Conv` or pooling exists with padding "valid" if all its pixels do, otherwise if its middle pixel
       does. With strides and padding "same" that equals the sequence by itself where strides divide both lengths; with
       "circular" padding the other side is that of the padded array.
+    - An absent time of `Recurrent` carries nothing: the next one is a first one.
     - A branch's absent pixels are 0 in a sum; a pixel exists afterwards if it does in any branch.
 
     neural-tangents' `mask_constant` has the same meaning, but for windows without padding, of which it asks for the

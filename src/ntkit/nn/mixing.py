@@ -2,13 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax
 
 from ntkit.nn.base import Layer, kept
-from ntkit.nn.state import KernelState, pixel_diagonal
+from ntkit.nn.state import KernelState
 
 
 class Mixing(Layer):
@@ -50,7 +49,7 @@ class Mixing(Layer):
 
     def propagate(self, state: KernelState) -> KernelState:
         require_pairs(type(self).__name__, state)
-        factors = None
+        factors = (None, None)
         if state.present1 is not None:
             dtype = state.nngp.dtype
             factors = self._factor(state.present1, dtype), self._factor(state.present2, dtype)
@@ -68,40 +67,28 @@ def require_pairs(who: str, state: KernelState) -> None:
         )
 
 
-def mixed(state: KernelState, mix: Any, factors: Any = None) -> KernelState:
+def mixed(state: KernelState, mix: Any, factors: Any = (None, None)) -> KernelState:
     """The state after `mix(array, axes, side)` of the pixels of either side of both kernels.
 
-    The results of either side are multiplied by its factor, shapes (n1, *T) and (n2, *T), where there are any.
-    Variances are those of `nngp` itself in a block of images with themselves, and left open otherwise.
+    The results of either side are multiplied by its factor, shapes (n1, *T) and (n2, *T), where there is one; so are
+    means. Variances are those of `nngp` itself in a block of images with themselves, and left open otherwise.
     """
     first, spatial = state.batch, state.spatial
     sides = (range(first, first + spatial), range(first + spatial, first + 2 * spatial))
 
+    def one(array: jax.Array, axes: Sequence[int], side: int) -> jax.Array:
+        array = mix(array, axes, side)
+        factor = factors[side]
+        if factor is None:
+            return array
+        shape = [1] * array.ndim
+        shape[0 if state.same else side] = len(factor)
+        shape[axes[0] : axes[0] + factor.ndim - 1] = factor.shape[1:]
+        return factor.reshape(shape) * array
+
     def both(array: jax.Array) -> jax.Array:
         # The second side first: where pixels vanish, the others keep their place.
-        return mix(mix(array, sides[1], 1), sides[0], 0)
+        return one(one(array, sides[1], 1), sides[0], 0)
 
-    nngp = both(state.nngp)
-    ntk = None if state.ntk is None else both(state.ntk)
-    left = (nngp.ndim - first) // 2
-    after = replace(
-        state,
-        nngp=nngp,
-        ntk=ntk,
-        var1=None,
-        var2=None,
-        defect=None,
-        surplus=None,
-        spatial=left,
-        layout="pairs" if left else "pixels",
-        own1=None,
-        own2=None,
-    )
-    if factors is not None and factors[0] is not None:
-        factor1, factor2 = factors if state.same else (factors[0][:, None], factors[1][None])
-        scale = after.along1(factor1) * after.along2(factor2)
-        after = replace(after, nngp=scale * nngp, ntk=None if ntk is None else scale * ntk)
-    if not state.same:
-        return after
-    var = pixel_diagonal(after.nngp, after.axes) if left else after.nngp
-    return after.with_variances(var, var)
+    after = state.with_covariances(both(state.nngp), None if state.ntk is None else both(state.ntk))
+    return after.with_means(lambda mean, side: one(mean, sides[0], side), state)

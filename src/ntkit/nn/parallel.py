@@ -9,8 +9,8 @@ import jax
 from ntkit.nn.activations.piecewise_linear import Identity
 from ntkit.nn.base import Layer, through
 from ntkit.nn.law import Law
-from ntkit.nn.merging import Merge, either, merged, merged_law, merged_outputs, merged_shape
-from ntkit.nn.serial import Serial
+from ntkit.nn.merging import Merge, crosses, either, merged, merged_law, merged_outputs, merged_shape
+from ntkit.nn.serial import Serial, refused_place
 from ntkit.nn.state import KernelState
 from ntkit.numerics.trees import pytree
 
@@ -39,9 +39,7 @@ class _Branches(Layer):
                 raise ValueError(f"{who} needs layers, got {branch!r} as branch {position}.{hint}")
             for part in getattr(branch, "layers", (branch,)):
                 if part.stands_first:
-                    raise ValueError(
-                        f"{type(part).__name__} needs to stand first, on the inputs, got branch {position} of {who}."
-                    )
+                    raise ValueError(f"{refused_place(part)}, got branch {position} of {who}.")
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Any, ...]:
         self.output_shape(input_shape)
@@ -64,9 +62,15 @@ class _Branches(Layer):
         return merged_shape(type(self).__name__, shapes, self._merge)
 
     def law(self, before: Law) -> Law:
+        return merged_law(type(self).__name__, self._laws(before), before, self._merge)
+
+    def _laws(self, before: Law) -> list[Law]:
         start = replace(before, fresh=False)
-        laws = [branch.law(start) for branch in self.branches]
-        return merged_law(type(self).__name__, laws, before, self._merge)
+        return [branch.law(start) for branch in self.branches]
+
+    def needs_means(self, before: Law) -> bool:
+        within = any(branch.needs_means(before) for branch in self.branches)
+        return within or crosses(self._laws(before), self._merge)
 
     def propagate(self, state: KernelState) -> KernelState:
         return merged([through(branch, state) for branch in self.branches], self._merge)
@@ -114,12 +118,17 @@ class Parallel(_Branches):
 
     The branches' weights are independent, so that at infinite width, with f_k the share of branch k in all channels,
 
-        sum      nngp' = sum_k nngp_k       ntk' = sum_k ntk_k
+        sum      nngp' = sum_k nngp_k + sum_(j != k) m_j(x) m_k(x')       ntk' = sum_k ntk_k
         concat   nngp' = sum_k f_k nngp_k   ntk' = sum_k f_k ntk_k
         product  nngp' = prod_k nngp_k      ntk' = sum_k ntk_k prod_(j != k) nngp_j
 
-    (Yang 2019, "Tensor programs I", for sums). At most one branch of a sum or product may be without weights, and at
-    most one of a sum may have values whose mean is not zero: there would be covariances between branches.
+    with m_k the mean of one unit, `E phi(N(0, var))` after an activation, zero after weights (Yang 2019, "Tensor
+    programs I", for sums). The tangent kernel has no such terms: the gradients of two branches in weights before both
+    are products with the branches' own weights, which are independent of mean zero.
+
+    At most one branch of a sum or product may be without weights. Raw inputs have no common mean, so they are summed
+    with values of mean zero alone. Units that `Flatten` or a concatenation laid side by side differ in distribution:
+    two such branches of a product, or of a sum with means other than zero, would meet unit by unit, and are refused.
 
     Args:
         branches: the layers, at least one.
@@ -164,9 +173,8 @@ class Parallel(_Branches):
 class Residual(_Branches):
     """A residual connection, `y = body(x) + shortcut(x)`: `nngp' = nngp_body + nngp_shortcut`, as `ntk'`.
 
-    He et al. (2016), "Deep residual learning"; the kernels follow from the independence of the weights (see
-    `Parallel`). The body should end in a layer with weights: one that ends in an activation has values of mean other
-    than zero, which are correlated with the shortcut's wherever those are likewise.
+    He et al. (2016), "Deep residual learning"; the kernels follow from the independence of the weights. Where body and
+    shortcut both have a mean other than zero, because both end in activations, its products are added (see `Parallel`).
 
     Args:
         body: the layer, usually a `Serial`.
@@ -247,8 +255,15 @@ class Repeat(Layer):
     def prepare(self, x: Any) -> Any:
         return self._serial().prepare(x)
 
+    @property
+    def prepared(self) -> Layer:
+        return replace(self, body=self.body.prepared)
+
     def law(self, before: Law) -> Law:
         return self._serial().law(before)
+
+    def needs_means(self, before: Law) -> bool:
+        return self._serial().needs_means(before)
 
     def propagate(self, state: KernelState) -> KernelState:
         return self._serial().propagate(state)

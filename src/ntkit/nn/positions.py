@@ -120,7 +120,7 @@ class PositionalEmbedding(Layer):
             )
         if self.merge == "sum":
             return before
-        return replace(before, kind="other", source="PositionalEmbedding")
+        return replace(before, kind="other", source="PositionalEmbedding", alike=False)
 
     def propagate(self, state: KernelState) -> KernelState:
         if not state.spatial:
@@ -139,7 +139,7 @@ class PositionalEmbedding(Layer):
         cov = jnp.broadcast_to(cov, state.nngp.shape)
         ntk = None if state.ntk is None else cov if self.trained else jnp.zeros_like(cov)
         width = state.width if self.channels is None else self.channels
-        after = replace(state, nngp=cov, ntk=ntk, width=width)
+        after = replace(state.weighted, nngp=cov, ntk=ntk, width=width)
         if state.alike:
             return replace(
                 after, var1=cov, var2=cov, defect=jnp.zeros_like(cov), surplus=jnp.full_like(cov, 2.0)

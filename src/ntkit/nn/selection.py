@@ -38,6 +38,7 @@ def selected(state: KernelState, select: Callable[[jax.Array, Sequence[int]], ja
         spatial=left,
         layout=state.layout if left else "pixels",
     )
+    after = after.with_means(lambda mean, _: select(mean, sides[0]), state)
     if state.var1 is None:
         return after
     var1, var2 = (select(var, sides[0]) for var in state.variances)

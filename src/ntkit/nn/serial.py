@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ntkit.nn.base import Layer, propagate_compiled, through
+from ntkit.nn.dense import Dense
 from ntkit.nn.law import Law
 from ntkit.nn.mask import Mask
+from ntkit.nn.scale import Scale
 from ntkit.nn.state import KernelState
 
 MAX_PERIOD = 4
@@ -28,8 +30,9 @@ class Serial(Layer):
         layers: the layers in order; nested `Serial`s are flattened into one.
 
     Raises:
-        ValueError: when it is empty, when something is not a layer, when `Scale` or `Mask` is not in front, or when a
-            layer has no infinite-width limit after those before it; the text names its position.
+        ValueError: when it is empty, when something is not a layer, when one that acts on raw inputs (`Scale`, `Mask`)
+            is not in front, or when a layer has no infinite-width limit after those before it; the text names its
+            position.
     """
 
     layers: tuple[Layer, ...]
@@ -44,10 +47,8 @@ class Serial(Layer):
         if not flat:
             raise ValueError("Serial needs at least one layer, got none.")
         for position, layer in enumerate(flat[1:], start=1):
-            if layer.stands_first and (isinstance(layer, Mask) or not flat[position - 1].stands_first):
-                raise ValueError(
-                    f"{type(layer).__name__} needs to stand first, on the inputs, got position {position}. Move it."
-                )
+            if layer.stands_first and not _may_follow(layer, flat[:position]):
+                raise ValueError(f"{refused_place(layer)}, got position {position}. Move it.")
         object.__setattr__(self, "layers", tuple(flat))
         self.law(Law.unknown())
 
@@ -102,6 +103,13 @@ class Serial(Layer):
                 before = layer.law(before)
         return before
 
+    def needs_means(self, before: Law) -> bool:
+        for layer in self.layers:
+            if layer.needs_means(before):
+                return True
+            before = layer.law(before)
+        return False
+
     @property
     def composite(self) -> bool:
         return True
@@ -131,6 +139,15 @@ class Serial(Layer):
         for layer in self.layers:
             x = layer.prepare(x)
         return x
+
+    @property
+    def prepared(self) -> "Serial":
+        layers = tuple(layer.prepared for layer in self.layers)
+        return (
+            self
+            if all(one is other for one, other in zip(layers, self.layers, strict=True))
+            else Serial(*layers)
+        )
 
     def propagate(self, state: KernelState) -> KernelState:
         position = 0
@@ -166,6 +183,19 @@ class Serial(Layer):
             adapted[position] = layer.adapt(state, resolution)
             state = propagate_compiled(adapted[position], state)
         return Serial(*adapted)
+
+
+def refused_place(layer: Layer) -> str:
+    """What is wrong with a layer on raw inputs that does not stand first."""
+    name = type(layer).__name__
+    return f"{name if name in ('Scale', 'Mask') else repr(layer)} needs to stand first, on the inputs"
+
+
+def _may_follow(layer: Layer, before: list[Layer]) -> bool:
+    """Whether a layer on raw inputs may stand behind others: `Mask`, then `Scale`, or `Scale`, then `Dense(axis=)`."""
+    if isinstance(layer, Scale) and isinstance(before[0], Mask):
+        before = before[1:]
+    return isinstance(layer, Scale | Dense) and all(isinstance(other, Scale) for other in before)
 
 
 def _propagate_through(layers: tuple[Layer, ...], state: KernelState) -> KernelState:

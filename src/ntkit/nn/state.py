@@ -5,6 +5,7 @@ or over "pairs" (every pixel of the one with every pixel of the other). Everythi
 what acts on each pair alone, such as an activation, never asks which.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from ntkit.numerics.trees import pytree
 Layout = Literal["pixels", "pairs"]
 
 
-@pytree("width", "same", "spatial", "layout")
+@pytree("width", "same", "spatial", "layout", "centred")
 @dataclass(frozen=True)
 class KernelState:
     """Covariances of one layer's values between two sets of inputs.
@@ -43,6 +44,9 @@ class KernelState:
         own2: the same of the second images.
         present1: which pixels of the first images exist, shape (n1, *S); None for all. Elsewhere all is 0.
         present2: the same of the second images, shape (n2, *S).
+        mean1: first moment of one unit, `E f(x)`, the shape of `var1`; None where it is zero or not known.
+        mean2: `E f(x')`, the shape of `var2`, or None.
+        centred: whether it is known to be zero.
     """
 
     nngp: Any
@@ -59,6 +63,9 @@ class KernelState:
     own2: Any = None
     present1: Any = None
     present2: Any = None
+    mean1: Any = None
+    mean2: Any = None
+    centred: bool = False
 
     @property
     def pair(self) -> GaussianPair:
@@ -101,12 +108,20 @@ class KernelState:
     @property
     def variances(self) -> tuple[jax.Array, jax.Array]:
         """`var1` and `var2` with each spatial axis once, shapes (n1, 1, *S) and (1, n2, *S)."""
+        return self._once(self.var1, self.var2)
+
+    @property
+    def means(self) -> tuple[jax.Array, jax.Array]:
+        """`mean1` and `mean2` with each spatial axis once, shapes (n1, 1, *S) and (1, n2, *S)."""
+        return self._once(self.mean1, self.mean2)
+
+    def _once(self, side1: jax.Array, side2: jax.Array) -> tuple[jax.Array, jax.Array]:
         if self.layout == "pixels":
-            return self.var1, self.var2
+            return side1, side2
         first, end = self.batch, self.batch + self.spatial
         return (
-            self.var1.reshape(self.var1.shape[:end]),
-            self.var2.reshape(self.var2.shape[:first] + self.var2.shape[end:]),
+            side1.reshape(side1.shape[:end]),
+            side2.reshape(side2.shape[:first] + side2.shape[end:]),
         )
 
     def along1(self, values: jax.Array) -> jax.Array:
@@ -134,8 +149,18 @@ class KernelState:
             None if part is None else pixel_diagonal(part, self.axes) for part in parts
         )
         var1, var2 = (None, None) if self.var1 is None else self.variances
+        mean1, mean2 = (None, None) if self.mean1 is None else self.means
         return replace(
-            self, nngp=nngp, ntk=ntk, defect=defect, surplus=surplus, var1=var1, var2=var2, layout="pixels"
+            self,
+            nngp=nngp,
+            ntk=ntk,
+            defect=defect,
+            surplus=surplus,
+            var1=var1,
+            var2=var2,
+            mean1=mean1,
+            mean2=mean2,
+            layout="pixels",
         )
 
     @property
@@ -159,7 +184,23 @@ class KernelState:
             surplus=spread(self.surplus, 1.0),
             var1=None if self.var1 is None else after.along1(self.var1),
             var2=None if self.var2 is None else after.along2(self.var2),
+            mean1=None if self.mean1 is None else after.along1(self.mean1),
+            mean2=None if self.mean2 is None else after.along2(self.mean2),
         )
+
+    @property
+    def weighted(self) -> "KernelState":
+        """The state with the mean that values have after weights: zero."""
+        return replace(self, mean1=None, mean2=None, centred=True)
+
+    def with_means(
+        self, change: Callable[[jax.Array, int], jax.Array], before: "KernelState"
+    ) -> "KernelState":
+        """The state with `change(mean, side)` of each mean `before`; both have each spatial axis once."""
+        if before.mean1 is None:
+            return replace(self, mean1=None, mean2=None)
+        mean1, mean2 = (change(mean, side) for side, mean in enumerate(before.means))
+        return replace(self, mean1=self.along1(mean1), mean2=self.along2(mean2))
 
     @property
     def _ones(self) -> tuple[int, ...]:
@@ -182,8 +223,19 @@ class KernelState:
         """The state of images of which these pixels exist, shapes (n1, *S) and (n2, *S), and all others are 0."""
         if present1 is None or not self.spatial:
             return replace(self, present1=None, present2=None)
-        sides = (present1, present2) if self.same else (present1[:, None], present2[None])
-        side1, side2 = self.along1(sides[0]), self.along2(sides[1])
+        after = replace(self, present1=present1, present2=present2)
+        side1, side2 = after.presences
+        return after.nothing_but(after.along1(side1), after.along2(side2))
+
+    @property
+    def presences(self) -> tuple[Any, Any]:
+        """`present1` and `present2` with the axes of `variances`, shapes (n1, 1, *S) and (1, n2, *S)."""
+        if self.present1 is None or self.same:
+            return self.present1, self.present2
+        return self.present1[:, None], self.present2[None]
+
+    def nothing_but(self, side1: jax.Array, side2: jax.Array) -> "KernelState":
+        """The state of values that are 0 but where these tell otherwise, broadcastable to `var1` and `var2`."""
 
         def keep(values: Any, present: jax.Array, otherwise: float) -> Any:
             return None if values is None else jnp.where(present, values, otherwise)
@@ -197,9 +249,33 @@ class KernelState:
             var2=keep(self.var2, side2, 0.0),
             defect=keep(self.defect, both, 1.0),
             surplus=keep(self.surplus, both, 1.0),
-            present1=present1,
-            present2=present2,
+            mean1=keep(self.mean1, side1, 0.0),
+            mean2=keep(self.mean2, side2, 0.0),
         )
+
+    def with_covariances(self, nngp: jax.Array, ntk: Any) -> "KernelState":
+        """The state with other kernels over pairs of pixels, or of vectors.
+
+        Variances are those of `nngp` itself in a block of images with themselves, and left open otherwise.
+        """
+        spatial = (nngp.ndim - self.batch) // 2
+        after = replace(
+            self,
+            nngp=nngp,
+            ntk=ntk,
+            var1=None,
+            var2=None,
+            defect=None,
+            surplus=None,
+            spatial=spatial,
+            layout="pairs" if spatial else "pixels",
+            own1=None,
+            own2=None,
+        )
+        if not self.same:
+            return after
+        var = pixel_diagonal(nngp, after.axes) if spatial else nngp
+        return after.with_variances(var, var)
 
     @classmethod
     def diagonal(cls, var: jax.Array, width: int, ntk: bool = True) -> "KernelState":

@@ -11,12 +11,13 @@ def outlook_rows(analysis: Analysis) -> list[tuple[str, str]]:
     """Each prediction: what it is about, and what it says."""
     outlook, kernel = analysis.outlook, analysis.model.kernel
     spectral = outlook.spectral
+    rows = "images, by number from 0" if analysis.of_images else "rows of the table, from 0"
     dimension = (
         f"{number(spectral.effective_dimension(kernel), 3)} of {outlook.rows} directions of the {kernel.upper()} stand "
         f"out from noise of variance {number(spectral.ridge, 3)}"
     )
     return [
-        ("convergence", convergence(spectral.certificate)),
+        ("convergence", convergence(spectral.certificate, rows)),
         ("stable learning rates", f"up to {number(spectral.certificate.max_learning_rate(), 3)}"),
         ("decay of the spectrum", _decay(outlook)),
         ("effective dimension", dimension),
@@ -30,7 +31,7 @@ def outlook_rows(analysis: Analysis) -> list[tuple[str, str]]:
     ]
 
 
-def convergence(certificate: Certificate) -> str:
+def convergence(certificate: Certificate, rows: str = "rows of the table, from 0") -> str:
     """What the smallest eigenvalue proves."""
     smallest = f"smallest eigenvalue {eigenvalue(certificate)}"
     if certificate.is_positive_definite:
@@ -40,7 +41,7 @@ def convergence(certificate: Certificate) -> str:
         )
     if certificate.verdict == "singular":
         return (
-            f"not to zero loss for all targets: the NTK is singular, {smallest}; rows of the table, from 0: "
+            f"not to zero loss for all targets: the NTK is singular, {smallest}; {rows}: "
             f"{point_groups(certificate.singular_points)}"
         )
     return f"undecided: the NTK's {smallest}, cannot be told from zero"

@@ -10,8 +10,9 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
+from ntkit.analysis.given_network import GivenNetwork
 from ntkit.analysis.results import Analysis, ScoreRow
-from ntkit.model.table_model import Distribution
+from ntkit.model.fitted import Distribution
 from ntkit.plotting import as_svg
 from ntkit.report.outlook import outlook_rows
 from ntkit.report.pictures import draw_all
@@ -58,7 +59,7 @@ def render_report(analysis: Analysis, title: str) -> str:
         style=style,
         version=version("ntkit"),
         analysis=analysis,
-        target=analysis.model.encoder.schema.target,
+        target=analysis.model.encoder.target,
         settings=analysis.settings,
         layers=layer_rows(analysis.model.network),
         pictures=pictures,
@@ -68,7 +69,18 @@ def render_report(analysis: Analysis, title: str) -> str:
         distribution_titles=distribution_titles(analysis),
         candidates=_candidates(analysis),
         outlook=outlook_rows(analysis),
+        given=analysis.selection if isinstance(analysis.selection, GivenNetwork) else None,
+        unit="image" if analysis.of_images else "row",
+        shape=_shape(analysis.data.image_shape),
     )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    """The size of images in words; empty for tables."""
+    if not shape:
+        return ""
+    height, width, channels = shape
+    return f"{height} × {width} pixels, {channels} channel{'' if channels == 1 else 's'}"
 
 
 def distribution_titles(analysis: Analysis) -> dict[Distribution, str]:
@@ -110,7 +122,9 @@ def _best_rows(analysis: Analysis) -> dict[str, ScoreRow | None]:
 
 
 def _candidates(analysis: Analysis) -> list[dict[str, Any]]:
-    """The best climb of every candidate network, best first, per target value."""
+    """The best climb of every candidate network, best first, per target value; none where the network was given."""
+    if isinstance(analysis.selection, GivenNetwork):
+        return []
     best: dict[str, Any] = {}
     for trial in analysis.selection.history:
         name = str(trial.candidate)

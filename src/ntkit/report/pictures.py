@@ -62,7 +62,7 @@ def draw_eigenvalues(found: SpectralAnalysis) -> Figure:
 def _predictions(analysis: Analysis) -> Figure:
     """The model's own distribution against the truth."""
     chosen = analysis.predictions[analysis.model.distribution]
-    target = analysis.model.encoder.schema.target
+    target = analysis.model.encoder.target
     if chosen.probabilities is None:
         lower, upper = chosen.interval
         return plot_predictions(

@@ -56,7 +56,7 @@ def _power(mantissa: str, exponent: int) -> str:
 
 
 def layer_rows(network: Layer) -> list[tuple[str, str]]:
-    """The layers in order, each with its numbers in words."""
+    """The layers in order, each with its numbers in words; those inside others follow, with a dot in front."""
     layers = network.layers if isinstance(network, Serial) else (network,)
     rows = []
     for position, layer in enumerate(layers):
@@ -66,11 +66,14 @@ def layer_rows(network: Layer) -> list[tuple[str, str]]:
                 (f"Dense ({what})", f"σ_w = {number(float(layer.w_std))}, σ_b = {number(float(layer.b_std))}")
             )
             continue
-        if not is_dataclass(layer):
-            rows.append((type(layer).__name__, ""))
-            continue
-        content = ", ".join(f"{field.name} = {_value(getattr(layer, field.name))}" for field in fields(layer))
-        rows.append((type(layer).__name__, content))
+        content, inside = [], []
+        for field in fields(layer) if is_dataclass(layer) else ():
+            value = getattr(layer, field.name)
+            if isinstance(value, Layer):
+                inside += [(f"· {field.name}: {name}", text) for name, text in layer_rows(value)]
+            elif value is not None:
+                content.append(f"{field.name} = {_value(value)}")
+        rows += [(type(layer).__name__, ", ".join(content)), *inside]
     return rows
 
 

@@ -63,6 +63,11 @@ class TableEncoder:
         return cls(schema, means, scales, fills, frequencies, 1.0)
 
     @property
+    def target(self) -> Target:
+        """The column to predict."""
+        return self.schema.target
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """The name of each encoded input: the number columns, then `column=category`."""
         numbers = [column.name for column in self.schema.inputs if column.kind == "number"]

@@ -35,6 +35,27 @@ def train_test_rows(
     return np.sort(train), np.sort(test)
 
 
+def stratified_rows(codes: Int[np.ndarray, " n"], limit: int, seed: int) -> Int[np.ndarray, " kept"]:
+    """A random subset of row numbers, sorted, of size min(n, limit), with every class in its proportion.
+
+    While there is room every class keeps a row.
+
+    >>> codes = np.array([0] * 6 + [1] * 3 + [2])
+    >>> codes[stratified_rows(codes, 5, seed=0)].tolist()
+    [0, 0, 0, 1, 2]
+    """
+    if len(codes) <= limit:
+        return np.arange(len(codes))
+    shuffled = np.random.default_rng(seed).permutation(len(codes))
+    order = np.empty(len(codes))
+    for code in np.unique(codes):
+        members = shuffled[codes[shuffled] == code]
+        order[members] = (np.arange(len(members)) + 0.5) / len(members)
+        order[members[0]] = 0.0
+    # Among equals, which the first of every class are, chance decides.
+    return np.sort(shuffled[np.argsort(order[shuffled], kind="stable")][:limit])
+
+
 def limit_rows(rows: int, limit: int, seed: int) -> Int[np.ndarray, " kept"]:
     """A uniformly random subset of row numbers, sorted, of size min(rows, limit)."""
     if rows <= limit:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from ntkit.kernels import evaluate
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_points, as_targets, check_finite
+from ntkit.numerics.dtypes import Array, as_inputs, as_targets, check_finite
 from ntkit.numerics.host import on_host
 
 
@@ -102,7 +102,7 @@ class Alignments:
 
 
 def compare_kernels(
-    kernels: tuple[Kernel, ...], x: Float[Array, "n d"], y: Float[Array, "n k"] | None = None
+    kernels: tuple[Kernel, ...], x: Float[Array, "n *d"], y: Float[Array, "n k"] | None = None
 ) -> Alignments:
     """The alignments of kernels with each other, and with targets, on data.
 
@@ -118,7 +118,7 @@ def compare_kernels(
     """
     if not kernels:
         raise ValueError("compare_kernels needs at least one kernel, got none.")
-    x = as_points("compare_kernels", x)
+    x = as_inputs("compare_kernels", x)
     grams = [on_host(gram) for gram in evaluate(kernels, x)]
     for kernel, gram in zip(kernels, grams, strict=True):
         check_finite("compare_kernels", gram, f"the Gram matrix of {type(kernel).__name__}")

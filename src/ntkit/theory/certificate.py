@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from ntkit.dynamics.arguments import as_learning_rate, as_times
 from ntkit.dynamics.squared_loss import Reduction, loss_weight
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_points, is_concrete
+from ntkit.numerics.dtypes import Array, as_inputs, is_concrete
 from ntkit.numerics.host import on_host
 from ntkit.solvers import decompose
 from ntkit.solvers.checks import check_gram
@@ -120,7 +120,7 @@ class Certificate:
 
 def convergence_certificate(
     kernel: Kernel,
-    x: Float[Array, "n d"],
+    x: Float[Array, "n *d"],
     *,
     learning_rate: float | int = 1.0,
     reduction: Reduction = "sum",
@@ -156,7 +156,7 @@ def convergence_certificate(
     ('singular', DependentPoints(points=(1, 2), reason='duplicates'))
     """
     who = "convergence_certificate"
-    x = as_points(who, x)
+    x = as_inputs(who, x)
     rate = as_learning_rate(who, learning_rate)
     weight = loss_weight(who, reduction, len(x), outputs)
     if not is_concrete((kernel, x)):
@@ -230,7 +230,7 @@ def _dependent_points(x: np.ndarray, gram: np.ndarray, null: np.ndarray) -> tupl
     groups = []
     for label in np.flatnonzero(counts > 1):
         points = np.flatnonzero(labels == label)
-        groups.append(DependentPoints(tuple(points.tolist()), _reason(x[points])))
+        groups.append(DependentPoints(tuple(points.tolist()), how_dependent(x[points])))
     covered = np.isin(labels, np.flatnonzero(counts > 1))
     involved = np.flatnonzero(((null**2).sum(axis=1) > INVOLVED) & ~covered)
     if len(involved):
@@ -238,9 +238,11 @@ def _dependent_points(x: np.ndarray, gram: np.ndarray, null: np.ndarray) -> tupl
     return tuple(sorted(groups, key=lambda group: group.points))
 
 
-def _reason(rows: np.ndarray) -> Any:
+def how_dependent(rows: Float[np.ndarray, "n *d"]) -> Any:
+    """Why points that a kernel cannot tell apart are alike: "duplicates", "collinear" or "indistinguishable"."""
     if (rows == rows[:1]).all():
         return "duplicates"
+    rows = rows.reshape(len(rows), -1)
     norms = np.linalg.norm(rows, axis=1)
     if (norms > 0).all():
         units = rows / norms[:, None]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_points, as_targets, check_finite
+from ntkit.numerics.dtypes import Array, as_inputs, as_targets, check_finite
 from ntkit.numerics.host import on_host
 from ntkit.theory.spectrum import eigensystem
 
@@ -153,7 +153,7 @@ def learning_curve_on(
     >>> learning_curve_on(RBF(), x, np.sin(2.0 * x), [4, 8], ridge=0.1).held_out_error.round(3).tolist()
     [0.312, 0.084]
     """
-    x = as_points("learning_curve_on", x)
+    x = as_inputs("learning_curve_on", x)
     y = on_host(as_targets("learning_curve_on", y, len(x)))
     sizes = as_samples("learning_curve_on", samples, len(x) - 1)
     system = eigensystem(kernel, x)

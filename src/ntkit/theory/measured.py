@@ -9,7 +9,7 @@ from jaxtyping import Float
 from ntkit.engines.plan import tracked
 from ntkit.errors import NotPositiveDefiniteError
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_points, as_targets
+from ntkit.numerics.dtypes import Array, as_inputs, as_targets
 from ntkit.numerics.host import on_host
 from ntkit.solvers import Cholesky, Eigh
 from ntkit.theory.learning_curve import as_samples
@@ -76,7 +76,7 @@ def measured_learning_curve(
     True
     """
     who = "measured_learning_curve"
-    x = as_points(who, x)
+    x = as_inputs(who, x)
     y = on_host(as_targets(who, y, len(x)))
     sizes = as_samples(who, samples, len(x) - 1)
     if not (np.isfinite(ridge) and ridge >= 0):

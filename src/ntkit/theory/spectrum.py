@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_points, as_targets
+from ntkit.numerics.dtypes import Array, as_inputs, as_targets
 from ntkit.numerics.host import like, on_host
 from ntkit.solvers.checks import check_gram
 from ntkit.solvers.spectrum import decompose
@@ -30,7 +30,7 @@ class Eigensystem:
     """
 
     kernel: Kernel
-    x: Float[Array, "n d"]
+    x: Float[Array, "n *d"]
     eigenvalues: Float[np.ndarray, " n"]
     eigenvectors: Float[np.ndarray, "n count"]
     cutoff: float
@@ -40,12 +40,12 @@ class Eigensystem:
         """How many eigenvalues are told from zero."""
         return int((self.eigenvalues > self.cutoff).sum())
 
-    def eigenfunctions(self, x_new: Float[Array, "m d"]) -> Float[Array, "m count"]:
+    def eigenfunctions(self, x_new: Float[Array, "m *d"]) -> Float[Array, "m count"]:
         """The leading eigenfunctions anywhere: `φ_a(x) = (1 / (n λ_a)) Σ_i k(x, x_i) φ_a(x_i)` (Nyström).
 
         Only those whose eigenvalue is told from zero, `min(count, rank)` columns, have such an extension.
         """
-        x_new = as_points("Eigensystem.eigenfunctions", x_new, "x_new")
+        x_new = as_inputs("Eigensystem.eigenfunctions", x_new, "x_new")
         kept = min(self.eigenvectors.shape[1], self.rank)
         cross = on_host(self.kernel(x_new, self.x))
         scaled = self.eigenvectors[:, :kept] / (len(self.eigenvalues) * self.eigenvalues[:kept])[None, :]
@@ -106,7 +106,7 @@ class Eigensystem:
         return fit_power_law(numbers, self.eigenvalues[first - 1 : last], who="Eigensystem.decay_exponent")
 
 
-def eigensystem(kernel: Kernel, x: Float[Array, "n d"], count: int | None = None) -> Eigensystem:
+def eigensystem(kernel: Kernel, x: Float[Array, "n *d"], count: int | None = None) -> Eigensystem:
     """Diagonalise a kernel on data.
 
     Args:
@@ -126,7 +126,7 @@ def eigensystem(kernel: Kernel, x: Float[Array, "n d"], count: int | None = None
     >>> system.eigenvalues.round(4).tolist(), round(system.effective_dimension(0.1), 3)
     ([0.6427, 0.2882, 0.0691], 2.016)
     """
-    x = as_points("eigensystem", x)
+    x = as_inputs("eigensystem", x)
     count = len(x) if count is None else count
     if not 1 <= count <= len(x):
         raise ValueError(f"eigensystem needs a count between 1 and {len(x)} (the points), got {count}.")

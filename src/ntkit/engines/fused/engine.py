@@ -120,7 +120,7 @@ def side_tables(fused: Fused, var: np.ndarray, names: tuple[str, ...]) -> list[S
             np.asarray(leaf, fused.dtype) for leaf in (*jax.tree_util.tree_leaves(block), float(width))
         )
         with precision(fused.dtype):
-            fixed, sides, padded = _sides(program, leaves, padded, names)
+            fixed, sides, padded = sides_by_point(program, leaves, padded, names)
         for k, (numbers, series) in enumerate(sides):
             constants[k].append(np.asarray(fixed))
             values[k].append(np.asarray(numbers)[:, :count])
@@ -136,7 +136,7 @@ def side_tables(fused: Fused, var: np.ndarray, names: tuple[str, ...]) -> list[S
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def _sides(program: Program, parameters: tuple, var: jax.Array, names: tuple[str, ...]) -> tuple:
+def sides_by_point(program: Program, parameters: tuple, var: jax.Array, names: tuple[str, ...]) -> tuple:
     """Constants (c,) with tables behind them, each after its length; per name numbers (r, n) and vectors (n, k) each.
 
     Last, the variances after the block (n,). What both sides need XLA computes once.

@@ -103,58 +103,121 @@ def sides_of(program: Program) -> Sides:
     )
 
 
+@dataclass(frozen=True)
+class Access:
+    """How a loop over a run of pairs reaches what it needs, as texts: `{k}` is the number of a value, `{q}` a term.
+
+    Attributes:
+        length: the number of pairs.
+        row: a number of the first point, and whether it changes from pair to pair as those of the second do.
+        row_vector: a term of a vector of the first point.
+        column: numbers of the second points.
+        column_vector: terms of their vectors.
+        item: an entry of what `row` gave, where those change, or `column`: `{array}` is "rows" or "columns", `{name}`
+            what was given.
+        begin: lines that set `cov`, `ntk`, `defect` and `surplus` of pair `j`.
+        constant_place: where in `constants` the block's own begin.
+    """
+
+    length: str
+    row: str
+    rows_vary: bool
+    row_vector: str
+    column: str
+    column_vector: str
+    item: str
+    begin: tuple[str, ...]
+    constant_place: int = 0
+
+
+STRIP_ACCESS = Access(
+    length="cov_.size",
+    row="rows[{k}, i]",
+    rows_vary=False,
+    row_vector="row_vectors[{k}, {q}, i]",
+    # Slices first: of an index `first + j` Numba cannot tell that it is not negative, and does not vectorise.
+    column="columns[{k}, first : first + cov_.size]",
+    column_vector="column_vectors[{k}, {q}, first : first + cov_.size]",
+    item="{name}[j]",
+    begin=tuple(f"{name} = {name}_[j]" for name in STATE),
+)
+
+
 @lru_cache(maxsize=512)
-def loop_source(program: Program, plane: bool = False) -> str:
+def loop_source(program: Program) -> str:
     """The function `layers`: a block of layers on a row of pairs, in place.
 
     Its arrays: `constants` (c,); `rows` (r, n1) and `columns` (s, n2) with `row_vectors` and `column_vectors`
     (v, k, n); `i` is the row, `first` the first column; the four states and `work` are of the row's length.
-    On a `plane` of pixel pairs the first point changes from pair to pair as the second does.
     """
-    sides = sides_of(program)
-    needed = program.needed(program.results)
-    operations = [o for o in program.operations if o.reach is Reach.PAIR and not needed.isdisjoint(o.outputs)]
-    sums = [operation for operation in operations if operation.name in SUMS]
+    targets = [(f"{name}_[j]", result) for name, result in zip(STATE, program.results, strict=True)]
     lines = [
         "def layers(constants, rows, columns, row_vectors, column_vectors, i, first, cov_, ntk_, defect_, "
         "surplus_, work):",
         "    full_width()",
+        *loop_lines(program, STRIP_ACCESS, targets),
     ]
-    lines += [
-        f"    {name} = {_load(program, name, f'constants[{k}]')}" for k, name in enumerate(sides.constants)
-    ]
-    place = str(len(sides.constants))
-    for name in sides.tables:
-        lines += [f"    {name}_length = int(constants[{place}])", f"    {name}_start = {place} + 1"]
-        place = f"{name}_start + {name}_length"
-    if plane:
-        lines += [f"    {name}_ = rows[{k}, i : i + cov_.size]" for k, name in enumerate(sides.rows)]
-    else:
-        lines += [
-            f"    {name} = {_load(program, name, f'rows[{k}, i]')}" for k, name in enumerate(sides.rows)
-        ]
-    varying = (*sides.rows, *sides.columns) if plane else sides.columns
-    # Slices first: of an index `first + j` Numba cannot tell that it is not negative, and does not vectorise.
-    lines += [
-        f"    {name}_ = columns[{k}, first : first + cov_.size]" for k, name in enumerate(sides.columns)
-    ]
-    ready: dict[str, int] = {}
-    row = 0
-    for operation in sums:
-        lines += [f"    work{k} = work[{k}, : cov_.size]" for k in range(row, row + SUMS[operation.name])]
-        lines += _loop(program, varying, operations, ready, [(f"work{row}[j]", operation.arguments[-1])])
-        if operation.name == "mehler":
-            lines += _mehler(operation, sides, program, row, plane)
-        else:
-            lines += _chebyshev(operation, sides, row)
-        ready[operation.outputs[0]] = row + 1
-        row += SUMS[operation.name]
-    targets = [(f"{name}_[j]", result) for name, result in zip(STATE, program.results, strict=True)]
-    lines += _loop(program, varying, operations, ready, targets)
     return "\n".join(lines) + "\n"
 
 
-def _mehler(operation: Operation, sides: Sides, program: Program, row: int, plane: bool) -> list[str]:
+def loop_lines(
+    program: Program, access: Access, targets: Sequence[tuple[str, Any]], end: Sequence[str] = ()
+) -> list[str]:
+    """The body of a function that takes a run of pairs through a block of layers.
+
+    Args:
+        program: the block.
+        access: how it reaches its values.
+        targets: texts on the left of assignments, and the values that they get.
+        end: lines that follow them for each pair.
+    """
+    sides = sides_of(program)
+    needed = program.needed([value for _, value in targets])
+    operations = [o for o in program.operations if o.reach is Reach.PAIR and not needed.isdisjoint(o.outputs)]
+    sums = [operation for operation in operations if operation.name in SUMS]
+    lines = [
+        f"    {name} = {_load(program, name, f'constants[{k}]')}"
+        for k, name in enumerate(sides.constants, access.constant_place)
+    ]
+    place = str(access.constant_place + len(sides.constants))
+    for name in sides.tables:
+        lines += [f"    {name}_length = int(constants[{place}])", f"    {name}_start = {place} + 1"]
+        place = f"{name}_start + {name}_length"
+    for k, name in enumerate(sides.rows):
+        text = access.row.format(k=k)
+        lines.append(
+            f"    {name}_ = {text}" if access.rows_vary else f"    {name} = {_load(program, name, text)}"
+        )
+    lines += [f"    {name}_ = {access.column.format(k=k)}" for k, name in enumerate(sides.columns)]
+    changing = dict.fromkeys(sides.columns, "columns")
+    if access.rows_vary:
+        changing |= dict.fromkeys(sides.rows, "rows")
+    varying = {
+        name: _load(program, name, access.item.format(array=array, name=f"{name}_"))
+        for name, array in changing.items()
+    }
+    ready: dict[str, int] = {}
+    row = 0
+    for operation in sums:
+        lines += [
+            f"    work{k} = work[{k}, : {access.length}]" for k in range(row, row + SUMS[operation.name])
+        ]
+        before = [(f"work{row}[j]", operation.arguments[-1])]
+        lines += _loop(program, access, varying, operations, ready, before)
+        if operation.name == "mehler":
+            lines += _mehler(operation, sides, program, row, access)
+        else:
+            lines += _chebyshev(operation, sides, row, access)
+        ready[operation.outputs[0]] = row + 1
+        row += SUMS[operation.name]
+    return (
+        lines
+        + _loop(program, access, varying, operations, ready, targets)
+        + [f"        {line}" for line in end]
+    )
+
+
+def _mehler(operation: Operation, sides: Sides, program: Program, row: int, access: Access) -> list[str]:
     """Horner's rule for a row of correlations in work space `row`, several terms at a time in registers."""
     left, right, _ = operation.arguments
     if left not in sides.row_vectors or right not in sides.column_vectors:
@@ -164,21 +227,21 @@ def _mehler(operation: Operation, sides: Sides, program: Program, row: int, plan
     last = degree + -degree % TERMS - TERMS
     lines = [f"    work{row + 1}[:] = f(0.0)", f"    for q in range({last}, -1, -{TERMS}):"]
     for k in range(TERMS):
-        where = "i : i + cov_.size" if plane else "i"
-        lines.append(f"        weight{k} = row_vectors[{a}, q + {k}, {where}]")
-        lines.append(f"        terms{k} = column_vectors[{b}, q + {k}, first : first + cov_.size]")
+        term = f"(q + {k})"
+        lines.append(f"        weight{k} = {access.row_vector.format(k=a, q=term)}")
+        lines.append(f"        terms{k} = {access.column_vector.format(k=b, q=term)}")
     lines += [
-        "        for j in range(cov_.size):",
+        f"        for j in range({access.length}):",
         f"            rho, total = work{row}[j], work{row + 1}[j]",
     ]
-    index = "[j]" if plane else ""
-    lines += [
-        f"            total = total * rho + weight{k}{index} * terms{k}[j]" for k in reversed(range(TERMS))
-    ]
+    for k in reversed(range(TERMS)):
+        weight = access.item.format(array="rows", name=f"weight{k}") if access.rows_vary else f"weight{k}"
+        term = access.item.format(array="columns", name=f"terms{k}")
+        lines.append(f"            total = total * rho + {weight} * {term}")
     return [*lines, f"            work{row + 1}[j] = total"]
 
 
-def _chebyshev(operation: Operation, sides: Sides, row: int) -> list[str]:
+def _chebyshev(operation: Operation, sides: Sides, row: int, access: Access) -> list[str]:
     """The recurrence of `chebyshev_series` for a row of arguments in work space `row`."""
     name, _ = operation.arguments
     if name not in sides.tables:
@@ -187,7 +250,7 @@ def _chebyshev(operation: Operation, sides: Sides, row: int) -> list[str]:
     lines += [f"    for q in range({name}_length - {TERMS}, 0, -{TERMS}):"]
     lines += [f"        weight{k} = constants[{name}_start + q + {k}]" for k in range(TERMS)]
     lines += [
-        "        for j in range(cov_.size):",
+        f"        for j in range({access.length}):",
         f"            slope = f(-4.0) * work{row}[j]",
         f"            total, difference = work{row + 1}[j], work{row + 2}[j]",
     ]
@@ -198,23 +261,24 @@ def _chebyshev(operation: Operation, sides: Sides, row: int) -> list[str]:
         *lines,
         f"            work{row + 1}[j], work{row + 2}[j] = total, difference",
         f"    weight0 = constants[{name}_start]",
-        "    for j in range(cov_.size):",
+        f"    for j in range({access.length}):",
         f"        work{row + 1}[j] = (f(-2.0) * work{row}[j]) * work{row + 1}[j] + (work{row + 2}[j] + weight0)",
     ]
 
 
 def _loop(
     program: Program,
-    varying: Sequence[str],
+    access: Access,
+    varying: dict[str, str],
     operations: Sequence[Operation],
     ready: dict[str, int],
     targets: Sequence[tuple[str, Any]],
 ) -> list[str]:
     """A loop over the row's pairs that computes the targets, taking finished sums from their rows of work space."""
     wanted = program.needed([value for _, value in targets], ready)
-    lines = ["    for j in range(cov_.size):"]
-    lines += [f"        {name} = {name}_[j]" for name in STATE if name in wanted]
-    lines += [f"        {name} = {_load(program, name, f'{name}_[j]')}" for name in varying if name in wanted]
+    lines = [f"    for j in range({access.length}):"]
+    lines += [f"        {line}" for line in access.begin]
+    lines += [f"        {name} = {text}" for name, text in varying.items() if name in wanted]
     for operation in operations:
         (output,) = operation.outputs
         if output in wanted:
@@ -269,7 +333,7 @@ import math
 import numpy as np
 from numba import njit
 
-from ntkit.engines.fused.bits import full_width, power_of_two
+from ntkit.engines.fused.bits import full_width, get, get_before, power_of_two, put0, put1, put2, put_before, separate
 """
 
 TILE = '''

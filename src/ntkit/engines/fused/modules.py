@@ -36,6 +36,7 @@ def load(source: str) -> ModuleType:
     except OSError:
         # A read-only or missing home: compile for this process alone.
         module = ModuleType(name)
+        sys.modules[name] = module
         exec(compile(source.replace("CACHED", "False"), f"<{name}>", "exec"), module.__dict__)
         return module
 

@@ -1,268 +1,487 @@
-"""The text of a module that runs convolutional networks on pairs of images, one plane of pixel pairs at a time.
+"""The text of a module that runs convolutional networks on pairs of images, one offset between pixels at a time.
 
-A convolution of stride 1 couples only pixel pairs (p, p') of equal offset p' - p, and activations act on each pair by
-itself: so for each offset all layers run on one plane, as large as an image, that stays in first-level cache. With zero
-padding, terms that would leave either image are dropped by masks.
+A plane holds, for one offset d, the pairs of pixels (p, p + d) that lie in both images; several images of the first set
+lie side by side as "lanes", so that a step from pixel to pixel is a step of whole vectors. A state is three planes:
+covariances, tangents and squared distances `E (u - v)^2`, on all of which windows, sums and pooling act linearly.
 """
 
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from ntkit.engines.fused.generate import beginning
+from ntkit.engines.fused.generate import TERMS, Access, beginning, loop_lines, sides_of
+from ntkit.engines.fused.program import Program
+from ntkit.engines.fused.schedule import Window
 
-PLANES, KEPT = ("plane0", "plane1", "plane2"), ("kept0", "kept1", "kept2")
+BLOCK_SIDES = 3
+"""What a block needs of each pixel before its layers' own: roots of the variances after its weights, their inverses,
+and roots of the variances after its layers."""
 
-Taps = tuple[tuple[int, ...], tuple[int, ...]]
-"""Where the taps of a window lie, down and across."""
+AFFINE = 5
+"""What a block's weights do: covariances are scaled and shifted, tangents gain a part of both, and are scaled."""
 
-WINDOW_SIDES = 3
-"""What a window needs of each point: the roots of its variances before and after, and the inverse of the latter."""
+ENTER_SIDES = 2
+"""What follows pooling: roots of the variances and their inverses."""
+
+ARGUMENTS = (
+    "slots, source, target, plane, kept, work, constants, rows, row_at, row_size, columns, column_at, column_size, "
+    "pitch, origin, height, width, down, across, circular"
+)
 
 
-def shifts(size: int) -> tuple[int, ...]:
-    """Where the taps of a filter of this size lie, for padding that keeps an image's size."""
-    return tuple(range(-((size - 1) // 2), size // 2 + 1))
+@lru_cache(maxsize=256)
+def block_source(program: Program | None, window: Window, dtype: np.dtype, last: bool) -> str:
+    """The function `block`: a window's average, weights, and layers on each pair by itself, row by row.
 
-
-def _window(number: int, taps: Taps) -> str:
-    """Average three padded planes over a window: first along rows, then along columns."""
-    down, across = taps
+    Args:
+        program: the layers after the weights, None for none.
+        window: over which pixels.
+        dtype: of all numbers.
+        last: whether only covariances and tangents are wanted afterwards.
+    """
+    (tall, wide), (step_down, step_across), (above, left_of) = window.shape, window.strides, window.before
     lines = [
-        "@njit(**OPTIONS)",
-        f"def window{number}(plane0, plane1, plane2, kept0, kept1, kept2, row_masks, column_masks, size, width):",
+        f"def block({ARGUMENTS}):",
         "    full_width()",
-        f"    share = f({1.0 / (len(down) * len(across))!r})",
+        "    separate()",
+        *(
+            f"    {name} = constants[{k}]"
+            for k, name in enumerate(("scale", "shift", "own", "own_one", "kept_on"))
+        ),
+        "    top, bottom, left, right = region(height, width, down, across, circular)",
+        "    columns_wide = 2 * width if circular else width",
+        "    run = whole_vectors((right - left) * LANES)",
+        "    capacity = kept.size // " + str(3 * tall),
+        f"    ready = top * {step_down} - {above}",
+        "    for i in range(top, bottom):",
+        f"        while ready <= i * {step_down} + {tall - 1 - above}:",
+        f"            begin = source + origin + ready * pitch + (left * {step_across} - {left_of}) * LANES",
+        f"            place = (ready % {tall}) * capacity",
     ]
-    for source, target, steps, masks, stride in (
-        (PLANES, KEPT, across, "row_masks", "1"),
-        (KEPT, PLANES, down, "column_masks", "width"),
-    ):
-        for k, shift in enumerate(steps):
-            lines.append(f"    mask{k} = {masks}[{k}, :size]")
-            for plane in source:
-                lines.append(
-                    f"    {plane}_{k} = {plane}[MARGIN + {shift} * {stride} : MARGIN + {shift} * {stride} + size]"
-                )
-        for plane in target:
-            lines.append(f"    {plane}_to = {plane}[MARGIN : MARGIN + size]")
-        lines.append("    for j in range(size):")
-        for plane, to in zip(source, target, strict=True):
-            terms = [
-                f"{plane}_{k}[j]" if shift == 0 else f"mask{k}[j] * {plane}_{k}[j]"
-                for k, shift in enumerate(steps)
+    for number in range(3):
+        lines += [
+            f"            line, to = begin + {number} * plane, place + {number * tall} * capacity",
+        ]
+        terms = [f"get_before(slots, line + {tap} * LANES + j)" for tap in range(wide)]
+        if step_across == 1:
+            lines += [
+                "            for j in range(run):",
+                f"                put_before(kept, to + j, {' + '.join(terms)})",
             ]
-            factor = "share * " if stride == "width" else ""
-            lines.append(f"        {to}_to[j] = {factor}({' + '.join(terms)})")
-    return "\n".join(lines) + "\n"
+        else:
+            lines += [
+                "            for c in range(right - left):",
+                "                for j in range(LANES):",
+                f"                    put_before(kept, to + j, {' + '.join(terms)})",
+                f"                line, to = line + {step_across} * LANES, to + LANES",
+            ]
+    lines += [
+        "            ready += 1",
+        "        at = (i * width + left) * LANES + row_at",
+        "        other = ((i + down) * columns_wide + left + across) * LANES + column_at",
+        "        out = target + origin + i * pitch + left * LANES",
+    ]
+    for number in range(3):
+        for tap in range(tall):
+            row = f"(i * {step_down} + {tap - above}) % {tall}"
+            lines.append(f"        line{number}_{tap} = ({number * tall} + {row}) * capacity")
+    averages = [
+        " + ".join(f"get(kept, line{number}_{tap} + j)" for tap in range(tall)) for number in range(3)
+    ]
+    begin = [
+        f"product = {averages[0]}",
+        "cov = scale * product + shift",
+        f"ntk = (own * product + own_one) + kept_on * ({averages[1]})",
+        f"distance = scale * ({averages[2]})",
+    ]
+    if program is None:
+        body = ["    for j in range(run):", *(f"        {line}" for line in begin)]
+        body += _ends("cov", "ntk", None if last else "distance")
+    else:
+        body = [
+            f"    {side}{k} = {at} + {k} * {side}_size"
+            for side, at in (("row", "at"), ("column", "other"))
+            for k in range(BLOCK_SIDES)
+        ]
+        begin += [
+            "gap = get(rows, row0 + j) - get(columns, column0 + j)",
+            "inverse = get(rows, row1 + j) * get(columns, column1 + j)",
+            "apart = f(0.5) * (distance - gap * gap) * inverse",
+            "apart = apart if apart > f(SNAP) else f(0.0)",
+            "apart = apart if apart < f(2.0) else f(2.0)",
+            "defect = apart if inverse > f(0.0) else f(1.0)",
+            "surplus = f(2.0) - defect",
+        ]
+        end = [] if last else [
+            "root1, root2 = get(rows, row2 + j), get(columns, column2 + j)",
+            "between = root1 - root2",
+            "after_distance = between * between + f(2.0) * (root1 * root2) * after_defect",
+        ]  # fmt: skip
+        targets = list(zip(("after_cov", "after_ntk", "after_defect"), program.results, strict=False))
+        body += loop_lines(program, _access(program, begin), targets[: 2 if last else 3], end)
+        body += _ends("after_cov", "after_ntk", None if last else "after_distance")
+    return "\n".join([*lines, *("    " + line for line in body)]) + "\n"
 
 
-PAIRS = '''
+def _ends(cov: str, ntk: str, distance: str | None) -> list[str]:
+    found = [cov, ntk, *([] if distance is None else [distance])]
+    return [
+        f"        put{number}(slots, out + {number} * plane + j, {name})" for number, name in enumerate(found)
+    ]
+
+
+def _access(program: Program, begin: Sequence[str]) -> Access:
+    """How a block reaches its layers' values: all numbers of an image lie in one vector, those of a kind together."""
+    sides = sides_of(program)
+    rows, columns = BLOCK_SIDES + len(sides.rows), BLOCK_SIDES + len(sides.columns)
+    degree = max(
+        (vector_length(program, name) for name in (*sides.row_vectors, *sides.column_vectors)), default=0
+    )
+    return Access(
+        length="run",
+        row=f"at + ({BLOCK_SIDES} + {{k}}) * row_size",
+        rows_vary=True,
+        row_vector=f"at + ({rows} + {{k}} * {degree} + {{q}}) * row_size",
+        column=f"other + ({BLOCK_SIDES} + {{k}}) * column_size",
+        column_vector=f"other + ({columns} + {{k}} * {degree} + {{q}}) * column_size",
+        item="get({array}, {name} + j)",
+        constant_place=AFFINE,
+        begin=tuple(begin),
+    )
+
+
+def vector_length(program: Program, name: str) -> int:
+    """The terms of a vector, filled up to what is added in one pass."""
+    length = program.forms[name].shape[0]
+    return length + -length % TERMS
+
+
+PIECES = '''
+@njit(inline="always")
+def whole_vectors(count):
+    """A number of entries rounded up to whole vectors: what is computed beyond is never read."""
+    return count + -count % VECTOR
+
+
 @njit(**OPTIONS)
-def masks_of(offset, size, steps, repeat, spread, out):
-    """1 where a step from a pixel stays within both images, for a circular offset between them along one axis.
+def region(height, width, down, across, circular):
+    """Which pixels of the first image meet pixels of the second: rows from, to, columns from, to."""
+    if circular:
+        return 0, height, 0, width
+    return max(0, -down), min(height, height - down), max(0, -across), min(width, width - across)
 
-    Pixel i of the axis is entry `i * repeat + r` for all r below `repeat`, in `spread` copies.
+
+@njit(**OPTIONS)
+def interleave(sides, out):
+    """Lay the numbers of several images, (lanes, k), side by side: (k * lanes,)."""
+    for k in range(sides.shape[1]):
+        for lane in range(LANES):
+            out[k * LANES + lane] = sides[lane, k]
+
+
+@njit(**OPTIONS)
+def spread(sides, out):
+    """The numbers of one image, (k,), in every lane."""
+    full_width()
+    for k in range(sides.size):
+        value = sides[k]
+        for lane in range(LANES):
+            out[k * LANES + lane] = value
+
+
+@njit(**OPTIONS)
+def fill(slots, begin, count, value):
+    for j in range(count):
+        slots[begin + j] = value
+
+
+@njit(**OPTIONS)
+def move(slots, begin, source, source_at, count):
+    for j in range(count):
+        slots[begin + j] = source[source_at + j]
+
+
+@njit(**OPTIONS)
+def border(slots, source, plane, rows, row_at, columns, column_at, pitch, origin, height, width, down, across, circular,
+           above, below, before, behind):
+    """What a window sees of a plane beyond its region.
+
+    Where only one of both pixels lies in its image, the other counts as 0: no covariance, and its variance as squared
+    distance. On a circular image what lies opposite.
     """
-    for k in range(steps.size):
-        for i in range(size):
-            to = i + steps[k]
-            inside = 0 <= to and to < size and (i < size - offset) == (to < size - offset)
-            for r in range(repeat):
-                out[k, i * repeat + r] = f(1.0) if inside else f(0.0)
-        first = out[k, : size * repeat]
-        for copy in range(1, spread):
-            other = out[k, copy * size * repeat : (copy + 1) * size * repeat]
-            for i in range(first.size):
-                other[i] = first[i]
+    top, bottom, left, right = region(height, width, down, across, circular)
+    count = (right - left + before + behind) * LANES
+    for i in range(top - above, bottom + below):
+        begin = source + origin + i * pitch
+        if circular:
+            origin_row = source + origin + (i % height) * pitch
+            for number in range(3):
+                shift = number * plane
+                if i < top or i >= bottom:
+                    move(slots, begin + shift, slots, origin_row + shift, width * LANES)
+                for j in range(1, before + 1):
+                    move(slots, begin + shift - j * LANES, slots, origin_row + shift + (width - j) * LANES, LANES)
+                for j in range(behind):
+                    move(slots, begin + shift + (width + j) * LANES, slots, origin_row + shift + j * LANES, LANES)
+            continue
+        far = begin + 2 * plane
+        if top <= i < bottom:
+            for number in range(3):
+                fill(slots, begin + number * plane + (left - before) * LANES, before * LANES, f(0.0))
+                fill(slots, begin + number * plane + right * LANES, behind * LANES, f(0.0))
+            here, there = row_at + i * width * LANES, column_at + ((i + down) * width + across) * LANES
+            # The sides where a pixel of the first image has no partner, or one of the second.
+            if across < 0:
+                first = max(0, left - before)
+                move(slots, far + first * LANES, rows, here + first * LANES, (left - first) * LANES)
+                some = min(behind, -across)
+                move(slots, far + right * LANES, columns, there + right * LANES, some * LANES)
+            else:
+                first = max(-across, left - before)
+                move(slots, far + first * LANES, columns, there + first * LANES, (left - first) * LANES)
+                some = min(behind, across)
+                move(slots, far + right * LANES, rows, here + right * LANES, some * LANES)
+            continue
+        for number in range(3):
+            fill(slots, begin + number * plane + (left - before) * LANES, count, f(0.0))
+        if 0 <= i < height:
+            first, stop = max(0, left - before), min(width, right + behind)
+            move(slots, far + first * LANES, rows, row_at + (i * width + first) * LANES, (stop - first) * LANES)
+        elif 0 <= i + down < height:
+            first, stop = max(-across, left - before), min(width - across, right + behind)
+            move(slots, far + first * LANES, columns, column_at + ((i + down) * width + across + first) * LANES,
+                 (stop - first) * LANES)
 
 
 @njit(**OPTIONS)
-def falls_out(offset, size, steps, out):
-    """1 where some step along an axis lies in one image and outside the other."""
-    for i in range(size):
-        out[i] = f(0.0)
-        for step in steps:
-            if (0 <= i + step < size) != (0 <= (i + offset) % size + step < size):
-                out[i] = f(1.0)
-
-
-@njit(**OPTIONS)
-def uneven(rows, columns, out):
-    """1 where some tap of a window lies in one image and outside the other, from the same along both axes."""
-    width = columns.size
-    for i in range(rows.size):
-        to, row = out[i * width : (i + 1) * width], rows[i]
-        for j in range(width):
-            to[j] = row if row > columns[j] else columns[j]
-
-
-@njit(**OPTIONS)
-def shifted(plane, down, across, height, width, out):
-    """A plane moved circularly, so that entry p holds what lies at p plus the offset."""
-    for i in range(height):
-        origin = ((i + down) % height) * width
-        source, to = plane[origin : origin + width], out[i * width : (i + 1) * width]
-        begin, rest = source[across:], to[width - across :]
-        for j in range(begin.size):
-            to[j] = begin[j]
-        for j in range(rest.size):
-            rest[j] = source[j]
-
-
-@njit(**OPTIONS)
-def enter(before1, before2, cov, tangent, defect, distance, carried, product):
-    """What a window averages, from the state."""
+def enter(slots, target, plane, rows, row_at, row_size, columns, column_at, column_size, channels, pitch, origin,
+          height, width, down, across, circular):
+    """Begin with pixels: their channels are numbers of each image."""
     full_width()
-    for j in range(cov.size):
-        gap = before1[j] - before2[j]
-        distance[j] = gap * gap + f(2.0) * (before1[j] * before2[j]) * defect[j]
-        carried[j] = tangent[j]
-        product[j] = cov[j]
+    top, bottom, left, right = region(height, width, down, across, circular)
+    columns_wide = 2 * width if circular else width
+    count = (right - left) * LANES
+    for i in range(top, bottom):
+        begin = target + origin + i * pitch + left * LANES
+        cov, ntk = slots[begin : begin + count], slots[begin + plane : begin + plane + count]
+        distance = slots[begin + 2 * plane : begin + 2 * plane + count]
+        for j in range(count):
+            cov[j] = f(0.0)
+            ntk[j] = f(0.0)
+            distance[j] = f(0.0)
+        at = row_at + (i * width + left) * LANES
+        other = column_at + ((i + down) * columns_wide + left + across) * LANES
+        for channel in range(channels):
+            one, two = rows[at : at + count], columns[other : other + count]
+            for j in range(count):
+                difference = one[j] - two[j]
+                distance[j] += difference * difference
+                cov[j] += one[j] * two[j]
+            at += row_size
+            other += column_size
 
 
 @njit(**OPTIONS)
-def leave(after1, after2, inverse1, inverse2, taps, distance, carried, product, cov, tangent, defect, surplus):
-    """The state, from what a window averaged."""
-    full_width()
-    for j in range(cov.size):
-        gap = after1[j] - after2[j]
-        inverse = inverse1[j] * inverse2[j]
-        part = f(0.5) * (distance[j] - gap * gap) * inverse
-        # Terms that fall out of one image only do not show in masked distances.
-        part = part if taps[j] == f(0.0) else f(1.0) - product[j] * inverse
-        part = part if part > f(SNAP) else f(0.0)
-        part = part if part < f(2.0) else f(2.0)
-        part = part if inverse > f(0.0) else f(1.0)
-        defect[j] = part
-        surplus[j] = f(2.0) - part
-        cov[j] = product[j]
-        tangent[j] = carried[j]
+def enter_pooled(slots, target, plane, rows, row_at, row_size, columns, column_at, column_size, pooled, begin, pitch,
+                 origin, height, width, down, across, circular):
+    """Begin with what pooling left, laid out over rows of both images, then pixels of both rows.
 
-
-@njit(**OPTIONS)
-def pairs(steps, kinds, taps_down, taps_across, constants, rows, columns, row_vectors, column_vectors, x1, x2, height,
-          width, all_offsets, nngp, ntk):
-    """Both kernels of every image of one block with every image of another, averaged over pixel pairs.
-
-    Without `all_offsets` only pairs of pixels of the same position are averaged. `steps` says what comes in turn, a
-    window or a block of layers, `kinds` which; `rows` and `columns` are (images, steps, numbers, pixels), the vectors
-    (images, steps, v, terms, pixels), the images (images, channels, pixels) divided by the root of their channels.
+    Squared distances are what covariances and variances imply: within rounding of coincidence counts as coincidence.
     """
     full_width()
-    size = height * width
-    count = steps.size
-    state, work = np.empty((4, size + 48), x1.dtype), np.empty((WORK, size + 48), x1.dtype)
-    cov, tangent, defect, surplus = state[0, :size], state[1, :size], state[2, :size], state[3, :size]
-    padded, kept = np.zeros((3, size + 2 * MARGIN), x1.dtype), np.zeros((3, size + 2 * MARGIN), x1.dtype)
-    odd_rows = np.empty((taps_down.shape[0], height), x1.dtype)
-    odd_columns = np.empty((taps_down.shape[0], width), x1.dtype)
-    uneven_taps = np.empty((taps_down.shape[0], size), x1.dtype)
-    moved = np.empty((count, columns.shape[2], size), x1.dtype)
-    moved_vectors = np.empty((count, column_vectors.shape[2], column_vectors.shape[3], size), x1.dtype)
-    image = np.empty((x2.shape[1], size), x1.dtype)
-    windows = taps_down.shape[0]
-    row_masks = np.empty((windows, taps_across.shape[1], size), x1.dtype)
-    column_masks = np.empty((windows, taps_down.shape[1], size), x1.dtype)
-    sums = np.zeros((x1.shape[0], 2, size), x1.dtype)
-    for b in range(x2.shape[0]):
-        sums[:] = f(0.0)
-        for down in range(height if all_offsets else 1):
-            for across in range(width if all_offsets else 1):
-                for channel in range(image.shape[0]):
-                    shifted(x2[b, channel], down, across, height, width, image[channel])
-                for k in range(windows):
-                    masks_of(across, width, taps_across[k], 1, height, row_masks[k])
-                    if across == 0:
-                        masks_of(down, height, taps_down[k], width, 1, column_masks[k])
-                        falls_out(down, height, taps_down[k], odd_rows[k])
-                    falls_out(across, width, taps_across[k], odd_columns[k])
-                    uneven(odd_rows[k], odd_columns[k], uneven_taps[k])
-                for step in range(count):
-                    for k in range(columns.shape[2]):
-                        shifted(columns[b, step, k], down, across, height, width, moved[step, k])
-                    if VECTORS and steps[step] == 1:
-                        for v in range(column_vectors.shape[2]):
-                            for q in range(column_vectors.shape[3]):
-                                shifted(column_vectors[b, step, v, q], down, across, height, width,
-                                        moved_vectors[step, v, q])
-                for a in range(x1.shape[0]):
-                    distance, carried = padded[0, MARGIN : MARGIN + size], padded[1, MARGIN : MARGIN + size]
-                    product = padded[2, MARGIN : MARGIN + size]
-                    for j in range(size):
-                        distance[j] = f(0.0)
-                        product[j] = f(0.0)
-                        carried[j] = f(0.0)
-                    for channel in range(image.shape[0]):
-                        left, right = x1[a, channel], image[channel]
-                        for j in range(size):
-                            difference = left[j] - right[j]
-                            distance[j] += difference * difference
-                            product[j] += left[j] * right[j]
-                    fresh = True
-                    for step in range(count):
-                        if steps[step] == 0:
-                            if not fresh:
-                                enter(rows[a, step, 0], moved[step, 0], cov, tangent, defect, distance, carried,
-                                      product)
-                            WINDOWS
-                            leave(rows[a, step, 1], moved[step, 1], rows[a, step, 2], moved[step, 2],
-                                  uneven_taps[kinds[step]], distance, carried, product, cov, tangent, defect, surplus)
-                            fresh = False
-                        LAYERS
-                    total, total_tangent = sums[a, 0], sums[a, 1]
-                    for j in range(size):
-                        total[j] += cov[j]
-                        total_tangent[j] += tangent[j]
-        share = 1.0 / (size * size if all_offsets else size)
-        for a in range(x1.shape[0]):
-            one, two = 0.0, 0.0
-            for j in range(size):
-                one += sums[a, 0, j]
-                two += sums[a, 1, j]
-            nngp[a, b] = f(one * share)
-            ntk[a, b] = f(two * share)
+    top, bottom, left, right = region(height, width, down, across, circular)
+    columns_wide = 2 * width if circular else width
+    half = height * height * width * width * LANES
+    for i in range(top, bottom):
+        block = begin + (i * height + (i + down) % height) * width * width * LANES
+        for j in range(left, right):
+            cell = block + (j * width + (j + across) % width) * LANES
+            out = target + origin + i * pitch + j * LANES
+            at = row_at + (i * width + j) * LANES
+            other = column_at + ((i + down) * columns_wide + j + across) * LANES
+            cov, ntk = slots[out : out + LANES], slots[out + plane : out + plane + LANES]
+            distance = slots[out + 2 * plane : out + 2 * plane + LANES]
+            product, tangent = pooled[cell : cell + LANES], pooled[cell + half : cell + half + LANES]
+            one, two = rows[at : at + LANES], columns[other : other + LANES]
+            inverse1 = rows[at + row_size : at + row_size + LANES]
+            inverse2 = columns[other + column_size : other + column_size + LANES]
+            for lane in range(LANES):
+                gap, inverse = one[lane] - two[lane], inverse1[lane] * inverse2[lane]
+                defect = f(1.0) - product[lane] * inverse
+                defect = defect if defect > f(NOISE) else f(0.0)
+                distance[lane] = gap * gap + f(2.0) * (one[lane] * two[lane]) * defect
+                cov[lane] = product[lane]
+                ntk[lane] = tangent[lane]
+
+
+@njit(**OPTIONS)
+def branch(slots, source, target, plane, add, pitch, origin, height, width, down, across, circular):
+    """Copy a state to another, or add it."""
+    full_width()
+    top, bottom, left, right = region(height, width, down, across, circular)
+    count = (right - left) * LANES
+    for i in range(top, bottom):
+        for number in range(3):
+            shift = number * plane + origin + i * pitch + left * LANES
+            here, there = slots[source + shift : source + shift + count], slots[target + shift : target + shift + count]
+            if add:
+                for j in range(count):
+                    there[j] += here[j]
+            else:
+                for j in range(count):
+                    there[j] = here[j]
+
+
+@njit(**OPTIONS)
+def pool(slots, source, plane, targets_down, shares_down, targets_across, shares_across, pooled, begin, after_height,
+         after_width, pitch, origin, height, width, down, across, circular):
+    """Add the pairs of pixels to the pairs of windows that they lie in."""
+    full_width()
+    top, bottom, left, right = region(height, width, down, across, circular)
+    half = after_height * after_height * after_width * after_width * LANES
+    for i in range(top, bottom):
+        k = (i + down) % height
+        for a in range(targets_down.shape[1]):
+            for b in range(targets_down.shape[1]):
+                share_down = shares_down[i, a] * shares_down[k, b]
+                if share_down == f(0.0):
+                    continue
+                block = (targets_down[i, a] * after_height + targets_down[k, b]) * after_width * after_width * LANES
+                for j in range(left, right):
+                    m = (j + across) % width
+                    out = source + origin + i * pitch + j * LANES
+                    cov, ntk = slots[out : out + LANES], slots[out + plane : out + plane + LANES]
+                    for c in range(targets_across.shape[1]):
+                        for d in range(targets_across.shape[1]):
+                            share = share_down * shares_across[j, c] * shares_across[m, d]
+                            if share == f(0.0):
+                                continue
+                            cell = block + (targets_across[j, c] * after_width + targets_across[m, d]) * LANES + begin
+                            product, tangent = pooled[cell : cell + LANES], pooled[cell + half : cell + half + LANES]
+                            for lane in range(LANES):
+                                product[lane] += share * cov[lane]
+                                tangent[lane] += share * ntk[lane]
+
+
+@njit(**OPTIONS)
+def total(slots, source, plane, line, totals, pitch, origin, height, width, down, across, circular):
+    """Add all pairs of pixels of a plane to the totals of both kernels, (2, lanes), in float64."""
+    full_width()
+    top, bottom, left, right = region(height, width, down, across, circular)
+    count = (right - left) * LANES
+    for number in range(2):
+        line[:count] = f(0.0)
+        for i in range(top, bottom):
+            begin = source + origin + i * pitch + left * LANES + number * plane
+            here = slots[begin : begin + count]
+            for j in range(count):
+                line[j] += here[j]
+        for j in range(right - left):
+            for lane in range(LANES):
+                totals[number, lane] += line[j * LANES + lane]
 '''
+
+LEVELS = '''
+@njit(**OPTIONS)
+def level(steps, offsets_down, offsets_across, circular, constants, rows, columns, plane, pitch, origin, slots, kept,
+          work, line, shares, targets, pooled, totals):
+    """All steps of a level for all of its offsets; see `images.encoded` for what a step's numbers are."""
+    for base_down in offsets_down:
+        for base_across in offsets_across:
+            for k in range(steps.shape[0]):
+                (operation, kind, slot, target, height, width, stride_down, stride_across, before_height, before_width,
+                 before_down, before_across, row_at, row_size, column_at, column_size, border_row, border_column,
+                 above, below, before, behind, buffer, number, table) = steps[k]
+                down, across = base_down // stride_down, base_across // stride_across
+                source, to = slot * 3 * plane, target * 3 * plane
+                if operation == ENTER:
+                    enter(slots, to, plane, rows, row_at, row_size, columns, column_at, column_size, number, pitch,
+                          origin, height, width, down, across, circular)
+                elif operation == ENTER_POOLED:
+                    enter_pooled(slots, to, plane, rows, row_at, row_size, columns, column_at, column_size, pooled,
+                                 buffer, pitch, origin, height, width, down, across, circular)
+                elif operation == COPY or operation == ADD:
+                    branch(slots, source, to, plane, operation == ADD, pitch, origin, height, width, down, across,
+                           circular)
+                elif operation == POOL:
+                    pool(slots, source, plane, targets[table, 0, :height], shares[table, 0, :height],
+                         targets[table, 1, :width], shares[table, 1, :width], pooled, buffer, before_height,
+                         before_width, pitch, origin, height, width, down, across, circular)
+                elif operation == TOTAL:
+                    total(slots, source, plane, line, totals, pitch, origin, height, width, down, across, circular)
+                else:
+                    if above + below + before + behind > 0:
+                        border(slots, source, plane, rows, border_row, columns, border_column, pitch, origin,
+                               before_height, before_width, base_down // before_down, base_across // before_across,
+                               circular, above, below, before, behind)
+                    BLOCKS
+
+
+@njit(**OPTIONS)
+def pairs(steps, first_steps, offsets_down, first_down, offsets_across, first_across, circular, constants, left, right,
+          upper, share, plane, pitch, origin, slots, kept, work, line, shares, targets, pooled, nngp, ntk):
+    """Both kernels of every image of one set, (n1, k) numbers, with every image of another, (n2, l)."""
+    lanes = np.empty((LANES, left.shape[1]), left.dtype)
+    rows = np.zeros(left.shape[1] * LANES + 4 * VECTOR, left.dtype)
+    columns = np.zeros(right.shape[1] * LANES + 4 * VECTOR, left.dtype)
+    totals = np.empty((2, LANES), np.float64)
+    for a in range(0, left.shape[0], LANES):
+        for lane in range(LANES):
+            lanes[lane] = left[min(a + lane, left.shape[0] - 1)]
+        interleave(lanes, rows)
+        some = min(LANES, left.shape[0] - a)
+        for b in range(a if upper else 0, right.shape[0]):
+            spread(right[b], columns)
+            totals[:] = 0.0
+            pooled[:] = f(0.0)
+            for k in range(circular.size):
+                level(steps[first_steps[k] : first_steps[k + 1]], offsets_down[first_down[k] : first_down[k + 1]],
+                      offsets_across[first_across[k] : first_across[k + 1]], circular[k], constants, rows, columns,
+                      plane, pitch, origin, slots, kept, work, line, shares, targets, pooled, totals)
+            for lane in range(some):
+                nngp[a + lane, b] = f(totals[0, lane] * share)
+                ntk[a + lane, b] = f(totals[1, lane] * share)
+'''
+
+OPERATIONS = ("ENTER", "ENTER_POOLED", "COPY", "ADD", "POOL", "TOTAL", "BLOCK")
+
+
+@lru_cache(maxsize=16)
+def pieces_source(lanes: int, dtype: np.dtype) -> str:
+    """The module of what does not depend on the network, for so many images side by side."""
+    return "\n".join([*beginning("convolutional network", (), dtype), _constants(lanes, dtype), PIECES])
 
 
 @lru_cache(maxsize=64)
-def plane_source(
-    loops: tuple[str, ...],
-    windows: tuple[Taps, ...],
-    work: int,
-    margin: int,
-    vectors: bool,
-    dtype: np.dtype,
-) -> str:
-    """The whole module.
+def plane_source(blocks: tuple[str, ...], lanes: int, dtype: np.dtype, pieces: str) -> str:
+    """The module of a network.
 
     Args:
-        loops: the kinds of blocks of layers, as `loop_source` gives them for planes.
-        windows: the kinds of windows, the taps down and across.
-        work: rows of work space.
-        margin: entries of a plane beyond both ends that a window may touch.
-        vectors: whether there are expansions.
+        blocks: the kinds of blocks, as `block_source` gives them.
+        lanes: images side by side.
         dtype: of all numbers.
+        pieces: the name of the module of `pieces_source`.
     """
-    eps = float(np.finfo(dtype).eps)
-    parts = [
-        *beginning("convolutional network", loops, dtype),
-        f"WORK, MARGIN, VECTORS, SNAP = {max(1, work)}, {margin}, {vectors}, {(8.0 * eps) ** 2!r}",
-    ]
-    calls, layers = [], []
-    for number, taps in enumerate(windows):
-        parts.append(_window(number, taps))
+    parts = [*beginning("convolutional network", (), dtype), _constants(lanes, dtype)]
+    parts.append(f"from {pieces} import {', '.join(re.findall('def (.*)[(]', PIECES))}")
+    calls = []
+    for number, block in enumerate(blocks):
+        parts.append("@njit(**OPTIONS)\n" + block.replace("def block(", f"def block{number}(", 1))
         calls.append(
-            f"{'if' if number == 0 else 'elif'} kinds[step] == {number}:\n                                "
-            f"window{number}(padded[0], padded[1], padded[2], kept[0], kept[1], kept[2], row_masks[{number}], "
-            f"column_masks[{number}], size, width)"
-        )
-    for number in range(len(loops)):
-        layers.append(
-            f"elif kinds[step] == {number}:\n                            "
-            f"layers{number}(constants[step], rows[a, step], moved[step], row_vectors[a, step], moved_vectors[step], "
-            "0, 0, cov, tangent, defect, surplus, work)"
-        )
-    indent = "\n" + " " * 28
-    text = PAIRS.replace("WINDOWS", indent.join(calls)).replace("LAYERS", ("\n" + " " * 24).join(layers))
+            f"{'if' if number == 0 else 'elif'} kind == {number}:\n" + " " * 24 + f"block{number}(slots, source, to, "
+            "plane, kept, work, constants[number], rows, row_at, row_size, columns,\n" + " " * 31 +
+            "column_at, column_size, pitch, origin, height, width, down, across, circular)"
+        )  # fmt: skip
+    text = LEVELS.replace("BLOCKS", ("\n" + " " * 20).join(calls) or "pass")
     return "\n".join([*parts, text])
+
+
+def _constants(lanes: int, dtype: np.dtype) -> str:
+    eps = float(np.finfo(dtype).eps)
+    return (
+        f"LANES, VECTOR = {lanes}, {64 // dtype.itemsize}\n"
+        f"SNAP, NOISE = {(8.0 * eps) ** 2!r}, {64.0 * eps!r}\n"
+        f"{', '.join(OPERATIONS)} = range({len(OPERATIONS)})\n"
+    )

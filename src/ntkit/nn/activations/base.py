@@ -11,6 +11,7 @@ from jaxtyping import Float
 from ntkit.nn.base import Layer
 from ntkit.nn.law import Law
 from ntkit.nn.state import KernelState
+from ntkit.numerics import hermite
 from ntkit.numerics.gaussian_pair import GaussianPair
 
 
@@ -42,6 +43,10 @@ class Activation(Layer):
         """`E[phi'(u)^2]` for `u ~ N(0, var)`."""
         return self.dual_derivative(GaussianPair.same(var))
 
+    def mean(self, var: jax.Array) -> jax.Array:
+        """`E[phi(u)]` for `u ~ N(0, var)`: by quadrature, where no subclass knows better."""
+        return hermite.coefficients(self.__call__, var, 1)[0]
+
     def dual_shape(
         self, pair: GaussianPair, dual: jax.Array, var1: jax.Array, var2: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -71,10 +76,25 @@ class Activation(Layer):
         if state.alike:
             nngp = self.second_moment(state.var1)
             ntk = None if state.ntk is None else state.ntk * self.derivative_moment(state.var1)
-            return replace(state, nngp=nngp, ntk=ntk, var1=nngp, var2=nngp)
+            mean = self.mean(state.var1)
+            return replace(
+                state, nngp=nngp, ntk=ntk, var1=nngp, var2=nngp, mean1=mean, mean2=mean, centred=False
+            )
         pair = state.pair
         var1, var2 = self.second_moment(state.var1), self.second_moment(state.var2)
         nngp = self.dual(pair)
         ntk = None if state.ntk is None else state.ntk * self.dual_derivative(pair)
         defect, surplus = self.dual_shape(pair, nngp, var1, var2)
-        return replace(state, nngp=nngp, ntk=ntk, var1=var1, var2=var2, defect=defect, surplus=surplus)
+        return replace(
+            state,
+            nngp=nngp,
+            ntk=ntk,
+            var1=var1,
+            var2=var2,
+            defect=defect,
+            surplus=surplus,
+            # Compiled, they cost nothing where no sum asks for them.
+            mean1=self.mean(state.var1),
+            mean2=self.mean(state.var2),
+            centred=False,
+        )

@@ -43,6 +43,9 @@ class Erf(Activation):
         arcsine = jnp.arctan2(2.0 * self.b**2 * pair.cov, self._opposite(pair))
         return self.a**2 * (2.0 / jnp.pi) * arcsine + self.c**2
 
+    def mean(self, var: jax.Array) -> jax.Array:
+        return jnp.zeros_like(var) + self.c
+
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         return self.a**2 * self.b**2 * (4.0 / jnp.pi) / self._opposite(pair)
 
@@ -60,6 +63,9 @@ class Gelu(Activation):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jax.nn.gelu(x, approximate=False)
+
+    def mean(self, var: jax.Array) -> jax.Array:
+        return var / jnp.sqrt(2.0 * jnp.pi * (1.0 + var))
 
     def _root(self, pair: GaussianPair) -> jax.Array:
         return jnp.sqrt(1.0 + pair.var1 + pair.var2 + pair.determinant)

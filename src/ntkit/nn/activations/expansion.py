@@ -73,6 +73,9 @@ class Expansion(Activation):
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         return self._expectation(self.derivative, pair, "even" if self.odd else None)
 
+    def mean(self, var: jax.Array) -> jax.Array:
+        return self(jnp.zeros_like(var)) if self.odd else super().mean(var)
+
     def second_moment(self, var: jax.Array) -> jax.Array:
         return hermite.second_moment(self.__call__, var)
 
@@ -164,7 +167,7 @@ def expansion_bounds(network: Layer, x: np.ndarray, ntk: bool) -> tuple[Expansio
     reached = []
     with precision(np.float64):
         present = network.present(x)
-        x = np.asarray(network.prepare(x), np.float64)
+        x, network = np.asarray(network.prepare(x), np.float64), network.prepared
         if x.ndim > 2:
             some = representative(x)
             state = own_image_state(

@@ -26,6 +26,9 @@ class Exp(Activation):
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.a * jnp.exp(self.b * x)
 
+    def mean(self, var: jax.Array) -> jax.Array:
+        return self.a * jnp.exp(self.b**2 * var / 2.0)
+
     def dual(self, pair: GaussianPair) -> jax.Array:
         return self.a**2 * jnp.exp(self.b**2 * pair.sum_of_squares / 2.0)
 
@@ -57,6 +60,9 @@ class Gaussian(Activation):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.a * jnp.exp(self.b * jnp.square(x))
+
+    def mean(self, var: jax.Array) -> jax.Array:
+        return self.a / jnp.sqrt(jnp.maximum(1.0 - 2.0 * self.b * var, 0.0))
 
     def _determinant(self, pair: GaussianPair) -> jax.Array:
         b = self.b

@@ -165,6 +165,9 @@ class HardTanh(Activation):
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.clip(x, -1.0, 1.0)
 
+    def mean(self, var: jax.Array) -> jax.Array:
+        return jnp.zeros_like(var)
+
     def second_moment(self, var: jax.Array) -> jax.Array:
         # E[min(u^2, 1)] by parts; for small variances nothing is clipped.
         edge = safe_divide(jnp.ones_like(var), safe_sqrt(2.0 * var), jnp.inf)

@@ -11,7 +11,7 @@ from ntkit.nn.activations.base import Activation
 from ntkit.nn.law import Law
 from ntkit.nn.state import KernelState
 from ntkit.numerics.gaussian_pair import GaussianPair
-from ntkit.numerics.safe import arc_excess
+from ntkit.numerics.safe import arc_excess, safe_sqrt
 from ntkit.numerics.trees import as_leaf, pytree
 
 
@@ -49,6 +49,10 @@ class _TwoSlopes(Activation):
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         straight, folded = self._energies()
         return straight + folded * (1.0 - (2.0 / jnp.pi) * pair.angle)
+
+    def mean(self, var: jax.Array) -> jax.Array:
+        negative, positive = self._slopes()
+        return (positive - negative) / (2.0 * jnp.pi) ** 0.5 * safe_sqrt(var)
 
     def second_moment(self, var: jax.Array) -> jax.Array:
         straight, folded = self._energies()
@@ -149,6 +153,9 @@ class Identity(Activation):
 
     def propagate(self, state: KernelState) -> KernelState:
         return state
+
+    def mean(self, var: jax.Array) -> jax.Array:
+        return jnp.zeros_like(var)
 
     def dual(self, pair: GaussianPair) -> jax.Array:
         return pair.cov

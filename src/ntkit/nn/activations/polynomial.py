@@ -63,6 +63,9 @@ class _PolynomialActivation(Activation):
             total = total * x + coefficient
         return total
 
+    def mean(self, var: jax.Array) -> jax.Array:
+        return _expand(self._coefficients(), var)[0]
+
     def dual(self, pair: GaussianPair) -> jax.Array:
         return _expectation(self._coefficients(), pair)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import comb, factorial, prod
+from math import comb, factorial, gamma, pi, prod
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +100,10 @@ class RectifiedMonomial(Activation):
         if self.degree == 0:
             raise undefined_ntk("RectifiedMonomial(degree=0)")
         return self.degree**2 * _arc_cosine(self.degree - 1, pair)
+
+    def mean(self, var: jax.Array) -> jax.Array:
+        half: float = 2.0 ** (self.degree / 2.0 - 1.0) * gamma((self.degree + 1.0) / 2.0) / pi**0.5
+        return jnp.where(var > 0, half * safe_sqrt(var) ** self.degree, 0.0)
 
     def second_moment(self, var: jax.Array) -> jax.Array:
         half = float(prod(range(2 * self.degree - 1, 0, -2))) / 2.0

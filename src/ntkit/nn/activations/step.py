@@ -32,6 +32,9 @@ class Step(Activation):
         alive = (pair.var1 > 0) & (pair.var2 > 0)
         return jnp.where(alive, 0.5 - pair.angle / (2.0 * jnp.pi), 0.0)
 
+    def mean(self, var: jax.Array) -> jax.Array:
+        return jnp.where(var > 0, 0.5, jnp.zeros_like(var))
+
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         raise undefined_ntk("Step")
 
@@ -47,6 +50,9 @@ class Sign(Activation):
     def dual(self, pair: GaussianPair) -> jax.Array:
         alive = (pair.var1 > 0) & (pair.var2 > 0)
         return jnp.where(alive, 1.0 - 2.0 * pair.angle / jnp.pi, 0.0)
+
+    def mean(self, var: jax.Array) -> jax.Array:
+        return jnp.zeros_like(var)
 
     def dual_derivative(self, pair: GaussianPair) -> jax.Array:
         raise undefined_ntk("Sign")

@@ -49,6 +49,9 @@ class Sin(Activation):
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.a * jnp.sin(self.b * x + self.c)
 
+    def mean(self, var: jax.Array) -> jax.Array:
+        return self.a * jnp.sin(self.c) * jnp.exp(-(self.b**2) * var / 2.0)
+
     def dual(self, pair: GaussianPair) -> jax.Array:
         return _dual(pair, self.a, self.b, self.c)
 
@@ -71,6 +74,9 @@ class Cos(Activation):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.a * jnp.cos(self.b * x + self.c)
+
+    def mean(self, var: jax.Array) -> jax.Array:
+        return self.a * jnp.cos(self.c) * jnp.exp(-(self.b**2) * var / 2.0)
 
     def dual(self, pair: GaussianPair) -> jax.Array:
         return _dual(pair, self.a, self.b, self.c + jnp.pi / 2.0)
@@ -97,6 +103,9 @@ class Rbf(Activation):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return 2.0**0.5 * jnp.sin(jnp.sqrt(2.0 * self.gamma) * x + jnp.pi / 4.0)
+
+    def mean(self, var: jax.Array) -> jax.Array:
+        return jnp.exp(-self.gamma * var)
 
     def dual(self, pair: GaussianPair) -> jax.Array:
         return jnp.exp(-self.gamma * pair.distance)
