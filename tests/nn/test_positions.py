@@ -81,6 +81,19 @@ def test_kernels_and_correlations_are_those_of_a_pixel_beside_its_embedding(merg
     np.testing.assert_allclose(by_layers, expected, rtol=1e-8)  # arccos near 1 in the formula by hand
 
 
+@pytest.mark.parametrize("layout", ["flat", pytest.param("pooled", marks=pytest.mark.slow)])
+def test_the_means_of_values_pass_an_embedding(layout):
+    """One of size 0 changes nothing in a sum of two activations, whose means enter its covariances."""
+    x, end = np.random.default_rng(0).standard_normal((2, 3, 4)), {"flat": flat, "pooled": pooled}[layout]
+    branch = nn.Residual(nn.Serial(dense, relu))
+    plain, embedded = (
+        nngp_and_ntk(nn.Serial(dense, relu, *layers, branch, end, dense), x)
+        for layers in ((), (embedding(0.0),))
+    )
+    for gram, expected in zip(embedded, plain, strict=True):
+        np.testing.assert_allclose(gram, expected, rtol=1e-14)
+
+
 def test_an_embedding_that_is_not_trained_adds_nothing_to_the_ntk():
     """Of a linear network NTK - NNGP is what training the first layers adds."""
     x = np.random.default_rng(0).standard_normal((2, 3, 4))
@@ -129,6 +142,7 @@ def test_the_gradient_in_the_length_scale_is_that_of_the_kernel():
 
 
 FINITE = {
+    "sum of activations": lambda c, a: (c, relu, nn.PositionalEmbedding(0.8, 1.5), nn.Residual(nn.Serial(c, relu))),
     "sum, decaying": lambda c, a: (c, nn.PositionalEmbedding(0.8, 1.5), a()),
     "concat, fixed": lambda c, a: (c, nn.PositionalEmbedding(0.8, merge="concat", trained=False), a()),
     "scores alone": lambda c, a: (c, relu, a(positions=nn.PositionalEmbedding(1.2, 1.5))),
