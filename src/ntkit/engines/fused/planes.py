@@ -108,11 +108,15 @@ def block_source(program: Program | None, window: Window, dtype: np.dtype, last:
         begin += [
             "gap = get(rows, row0 + j) - get(columns, column0 + j)",
             "inverse = get(rows, row1 + j) * get(columns, column1 + j)",
-            "apart = f(0.5) * (distance - gap * gap) * inverse",
-            "apart = apart if apart > f(SNAP) else f(0.0)",
+            # Of parallel pixels of unequal norms the difference leaves rounding: within it they count as parallel.
+            "apart = distance - gap * gap",
+            "apart = apart if apart > f(NEAR) * distance else f(0.0)",
+            "apart = f(0.5) * apart * inverse",
             "apart = apart if apart < f(2.0) else f(2.0)",
             "defect = apart if inverse > f(0.0) else f(1.0)",
             "surplus = f(2.0) - defect",
+            # A difference: what is within rounding of opposition counts as such.
+            "surplus = surplus if surplus > f(NEAR) else f(0.0)",
         ]
         end = [] if last else [
             "root1, root2 = get(rows, row2 + j), get(columns, column2 + j)",
@@ -482,6 +486,6 @@ def _constants(lanes: int, dtype: np.dtype) -> str:
     eps = float(np.finfo(dtype).eps)
     return (
         f"LANES, VECTOR = {lanes}, {64 // dtype.itemsize}\n"
-        f"SNAP, NOISE = {(8.0 * eps) ** 2!r}, {64.0 * eps!r}\n"
+        f"NEAR, NOISE = {16.0 * eps!r}, {64.0 * eps!r}\n"
         f"{', '.join(OPERATIONS)} = range({len(OPERATIONS)})\n"
     )
