@@ -135,7 +135,7 @@ def test_a_padded_sequence_has_the_kernels_of_the_sequence_by_itself(name):
         np.testing.assert_allclose(gram[1:, 1:], by_itself, rtol=1e-14)
 
 
-@pytest.mark.parametrize("name", some(tuple(name for name in NETWORKS if name != "local"), ("normalised",)))
+@pytest.mark.parametrize("name", some(tuple(name for name in NETWORKS if name != "local"), ()))
 def test_a_finite_network_gives_a_padded_sequence_what_it_gives_the_sequence(name):
     """The same weights, in float32: 2e-5 of the largest output is rounding. Local weights know where they stand."""
     sizes, network = NETWORKS[name]
@@ -196,7 +196,7 @@ def test_kernels_of_padded_inputs_depend_neither_on_tiles_nor_on_more_padding(na
         np.testing.assert_allclose(kernel(more), gram, rtol=1e-13)
 
 
-@pytest.mark.parametrize("name", some(("scores", "attention", "normalised"), ()))
+@pytest.mark.parametrize("name", some(("scores", "attention", "normalised", "recurrent", "means"), ()))
 def test_traced_kernels_of_padded_inputs_are_the_concrete_ones_and_have_finite_gradients(name):
     """And padding has no gradient."""
     sizes, network = NETWORKS[name]
