@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.nn.spatial_networks import attention, dense, flat, inputs, pooled, relu
+from tests.nn.spatial_networks import attention, conv, dense, flat, inputs, pooled, relu
 from tests.nn.test_spatial import some
 
 from ntkit import NNGP, NTK, nn
 from ntkit.empirical import EmpiricalNTK
+from ntkit.errors import FusionError
 from ntkit.kernels import nngp_and_ntk
 
 PEER = json.loads((Path(__file__).parent / "peer_masks.json").read_text())["embedded"]
@@ -180,6 +181,12 @@ def test_finite_networks_with_embeddings_tend_to_both_kernels(name):
         bound = 5 * values.std(axis=0, ddof=1) / np.sqrt(networks) + 6 / width * scale
         assert (bound < 0.7 * scale).all()  # the outputs of attention have heavy tails
         assert (np.abs(values.mean(axis=0) - exact) < bound).all()
+
+
+def test_the_fused_engine_refuses_embeddings():
+    network = nn.Serial(conv((3, 3)), relu, conv((3, 3)), embedding(), relu, pooled, dense)
+    with pytest.raises(FusionError, match="PositionalEmbedding"):
+        NTK(network, engine="fused")(inputs("2d"))
 
 
 @pytest.mark.parametrize(
