@@ -21,10 +21,13 @@ CASES = {
     "3 conv + global average pooling, 32x32x3": {"side": 32, "network": "pooled"},
     "3 conv + flatten, 32x32x3": {"side": 32, "network": "flat"},
     "Myrtle-5 with average pooling, 16x16x3": {"side": 16, "network": "myrtle"},
+    "Myrtle-5 with average pooling, 32x32x3": {"side": 32, "network": "myrtle"},
     "2 residual blocks + global average pooling, 16x16x3": {"side": 16, "network": "residual"},
 }
-IMAGES = {"ntkit": {"flat": 256, "pooled": 32}, "neural-tangents": {"flat": 16}}
-"""Images in each of the two sets; 2 where nothing is said."""
+IMAGES = {"ntkit": {"flat": 256}, "neural-tangents": {"flat": 16}}
+"""Images in each of the two sets, where it is not what `USUAL` says."""
+
+USUAL = {"ntkit": 32, "neural-tangents": 2}
 
 
 def build(nn, case: str):
@@ -94,7 +97,7 @@ def worker(library: str) -> None:
     for line in sys.stdin:
         case = json.loads(line)
         key = (case["network"], case["side"])
-        count = IMAGES[library].get(case["network"], 2)
+        count = IMAGES[library].get(case["network"], USUAL[library])
         x1, x2 = (
             np.random.default_rng(seed)
             .standard_normal((count, case["side"], case["side"], 3))

@@ -343,9 +343,13 @@ def _scratch_of(local: threading.local, fused: FusedImages) -> Scratch:
 
 
 def tiled(fused: FusedImages, plan: Plan) -> Plan:
-    """The plan with tiles for this engine, smaller where there are few for all cores, but of whole lanes."""
+    """The plan with tiles for this engine, smaller where there are few for all cores, but of whole lanes.
+
+    Where only equal pixels count, a pair of images is little work beside what each image contributes to a tile.
+    """
+    little = all(len(axis) == 1 for level in fused.schedule.levels for axis in level.offsets)
     for factor in (8, 4, 2):
-        if len(replace(plan, tile=factor * fused.lanes)) >= 8 * plan.threads:
+        if len(replace(plan, tile=factor * fused.lanes)) >= (2 if little else 8) * plan.threads:
             return replace(plan, tile=factor * fused.lanes)
     return replace(plan, tile=fused.lanes)
 

@@ -428,23 +428,25 @@ def pairs(steps, first_steps, offsets_down, first_down, offsets_across, first_ac
           upper, share, plane, pitch, origin, slots, kept, work, line, shares, targets, pooled, nngp, ntk):
     """Both kernels of every image of one set, (n1, k) numbers, with every image of another, (n2, l)."""
     lanes = np.empty((LANES, left.shape[1]), left.dtype)
-    rows = np.zeros(left.shape[1] * LANES + 4 * VECTOR, left.dtype)
+    blocks = (left.shape[0] + LANES - 1) // LANES
+    rows = np.zeros((blocks, left.shape[1] * LANES + 4 * VECTOR), left.dtype)
     columns = np.zeros(right.shape[1] * LANES + 4 * VECTOR, left.dtype)
     totals = np.empty((2, LANES), np.float64)
-    for a in range(0, left.shape[0], LANES):
+    for block in range(blocks):
         for lane in range(LANES):
-            lanes[lane] = left[min(a + lane, left.shape[0] - 1)]
-        interleave(lanes, rows)
-        some = min(LANES, left.shape[0] - a)
-        for b in range(a if upper else 0, right.shape[0]):
-            spread(right[b], columns)
+            lanes[lane] = left[min(block * LANES + lane, left.shape[0] - 1)]
+        interleave(lanes, rows[block])
+    for b in range(right.shape[0]):
+        spread(right[b], columns)
+        for block in range(min(blocks, b // LANES + 1) if upper else blocks):
             totals[:] = 0.0
             pooled[:] = f(0.0)
             for k in range(circular.size):
                 level(steps[first_steps[k] : first_steps[k + 1]], offsets_down[first_down[k] : first_down[k + 1]],
-                      offsets_across[first_across[k] : first_across[k + 1]], circular[k], constants, rows, columns,
-                      plane, pitch, origin, slots, kept, work, line, shares, targets, pooled, totals)
-            for lane in range(some):
+                      offsets_across[first_across[k] : first_across[k + 1]], circular[k], constants, rows[block],
+                      columns, plane, pitch, origin, slots, kept, work, line, shares, targets, pooled, totals)
+            a = block * LANES
+            for lane in range(min(LANES, left.shape[0] - a)):
                 nngp[a + lane, b] = f(totals[0, lane] * share)
                 ntk[a + lane, b] = f(totals[1, lane] * share)
 '''
