@@ -51,6 +51,17 @@ def test_networks_of_images_survive_json():
     assert network_from_json(json.loads(text)) == network
 
 
+def test_masks_and_embeddings_survive_json_without_functions_of_one_s_own():
+    attention = nn.GlobalSelfAttention(4, positions=nn.PositionalEmbedding(1.2, merge="concat", channels=3))
+    network = nn.Serial(
+        nn.Mask(-2.5), nn.Dense(4), nn.PositionalEmbedding(0.5, 1.5), attention, nn.GlobalAvgPool()
+    )
+    text = json.dumps(network_to_json(network), allow_nan=False)
+    assert network_from_json(json.loads(text)) == network
+    with pytest.raises(ModelFileError, match="functions of your own, got decay"):
+        network_to_json(nn.PositionalEmbedding(0.5, 1.5, lambda r: 1.0 / (1.0 + r)))
+
+
 def test_every_public_layer_without_required_functions_can_be_saved():
     public = {getattr(nn, name) for name in nn.__all__}
     assert set(layer_classes().values()) == public - {nn.BatchNorm, nn.Elementwise, nn.Serial, nn.Parallel}

@@ -124,6 +124,33 @@ def test_finite_networks_tend_to_both_kernels(name, parametrization):
         assert (np.abs(values.mean(axis=0) - exact) < bound).all()
 
 
+@pytest.mark.parametrize("end", ["flat", pytest.param("sum", marks=pytest.mark.slow)])
+def test_absent_times_carry_nothing(end):
+    """Two sequences in a row, absent times around them, are the two by themselves, with cos(0) = 1 or without."""
+    absent, first, second = np.full((2, 2, 2), -5.0), sequences(2), sequences(2, seed=1)
+    joined = np.concatenate([absent, first, absent[:, :1], second, absent], axis=1)
+    layer = {"sum": nn.GlobalSumPool(), "flat": nn.Flatten()}[end]
+    body = nn.Serial(nn.Recurrent(8, nn.Cos(), 1.4, 0.9, 0.3), layer)
+    network = nn.Serial(nn.Mask(-5.0), body)
+    alone = nngp_and_ntk(body, np.concatenate([first, second]))
+    for gram, parts in zip(nngp_and_ntk(network, joined), alone, strict=True):
+        blocks = [np.hsplit(rows, 2) for rows in np.vsplit(parts, 2)]
+        if end == "sum":
+            expected = sum(block for row in blocks for block in row)
+        else:  # the mean over 13 equal times, of which 4 and 4 exist
+            expected = (blocks[0][0] + blocks[1][1]) * 4 / 13
+        np.testing.assert_allclose(gram, expected, rtol=1e-13)
+    np.testing.assert_array_equal(np.diag(NTK(network)(joined)), NTK(network).diag(joined))
+    params = network.init(jax.random.key(0), joined.shape)
+    outputs = network.apply(params, jnp.asarray(joined, jnp.float32)).reshape(2, -1, 8)
+    units = body.apply(params[1:], jnp.asarray(np.concatenate([first, second]), jnp.float32)).reshape(
+        2, 2, -1, 8
+    )
+    expected = units.sum(axis=0) if end == "sum" else jnp.concatenate([units[0], units[1]], axis=1)
+    found = outputs if end == "sum" else outputs[:, [2, 3, 4, 5, 7, 8, 9, 10]]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_long_sequences_stay_finite_and_equal_ones_meet_exactly():
     x = sequences(2, 300)

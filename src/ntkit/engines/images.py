@@ -1,7 +1,7 @@
 """Images: tiles of pairs of images, whose size keeps all pairs of pixels in progress within a memory budget."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,18 +25,31 @@ class Images(NamedTuple):
     Attributes:
         x: the images, shape (n, *S, c).
         var: the mean square of each, shape (n,).
+        present: which pixels exist, shape (n, *S); None for all.
     """
 
     x: np.ndarray
     var: np.ndarray
+    present: np.ndarray | None
 
     @classmethod
-    def of(cls, x: np.ndarray) -> "Images":
-        return cls(x, np.square(x).mean(axis=tuple(range(1, x.ndim))))
+    def of(cls, x: np.ndarray, present: np.ndarray | None) -> "Images":
+        return cls(x, np.square(x).mean(axis=tuple(range(1, x.ndim))), present)
 
     def rows(self, block: slice) -> "Images":
         """A contiguous part of the images."""
-        return Images(self.x[block], self.var[block])
+        return Images(self.x[block], self.var[block], None if self.present is None else self.present[block])
+
+    def followed_by(self, others: "Images") -> "Images":
+        """These images and others of their kind."""
+        present = None
+        if self.present is not None and others.present is not None:
+            present = np.concatenate([self.present, others.present])
+        return Images.of(np.concatenate([self.x, others.x]), present)
+
+    def enlarged(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Images with black ones behind them, so that tiles at the edge share the program of all others."""
+        return enlarged(self.x, count), None if self.present is None else enlarged(self.present, count)
 
 
 def check_network(network: Layer, shape: tuple[int, ...]) -> None:
@@ -76,24 +89,24 @@ def tile_side(network: Layer, shape: tuple[int, ...], itemsize: int, most: int) 
 
 
 @partial(jax.jit, static_argnames="ntk")
-def tile(network: Layer, x1: jax.Array, x2: jax.Array, *, ntk: bool) -> tuple:
+def tile(network: Layer, x1: jax.Array, x2: jax.Array, present1: Any, present2: Any, *, ntk: bool) -> tuple:
     """Both kernels of a block of pairs of images."""
-    state = through(network, image_state(network, x1, x2, ntk))
+    state = through(network, image_state(network, x1, x2, ntk, present1, present2))
     return state.nngp, state.ntk
 
 
 @partial(jax.jit, static_argnames="ntk")
-def _own(network: Layer, x: jax.Array, *, ntk: bool) -> tuple:
-    state = through(network, own_image_state(network, x, ntk))
+def _own(network: Layer, x: jax.Array, present: Any, *, ntk: bool) -> tuple:
+    state = through(network, own_image_state(network, x, ntk, present))
     return state.nngp, state.ntk
 
 
-def diagonals(network: Layer, x: np.ndarray, ntk: bool) -> list[np.ndarray | None]:
+def diagonals(network: Layer, images: Images, ntk: bool) -> list[np.ndarray | None]:
     """Both kernels of every image with itself, shape (n,), a block of images at a time."""
+    x = images.x
     side = max(1, min(TILE, len(x), BUDGET // bytes_per_pair(network, x.shape, x.itemsize)))
-    parts = [
-        _own(network, enlarged(x[start : start + side], side), ntk=ntk) for start in range(0, len(x), side)
-    ]
+    blocks = (images.rows(slice(start, start + side)).enlarged(side) for start in range(0, len(x), side))
+    parts = [_own(network, *block, ntk=ntk) for block in blocks]
     return [
         None if gram[0] is None else np.concatenate([np.asarray(part) for part in gram])[: len(x)]
         for gram in zip(*parts, strict=True)
@@ -101,5 +114,5 @@ def diagonals(network: Layer, x: np.ndarray, ntk: bool) -> list[np.ndarray | Non
 
 
 def enlarged(x: np.ndarray, count: int) -> np.ndarray:
-    """Images with black ones behind them, so that tiles at the edge share the program of all others."""
+    """The array with zeros behind it, to so many entries."""
     return np.pad(x, ((0, count - len(x)), *((0, 0),) * (x.ndim - 1)))

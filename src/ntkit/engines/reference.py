@@ -51,16 +51,18 @@ def _diagonal(network: Layer, var, *, width: int, ntk: bool) -> tuple:
 
 def traced(network: Layer, x1, x2, *, ntk: bool) -> Grams:
     """Both kernels as a pure JAX function of the network and the inputs."""
-    network, x1, x2 = _raw(network, x1, x2)
+    x1, present1 = _raw(network, x1)
+    x2, present2 = (None, None) if x2 is None else _raw(network, x2)
+    network = network.prepared
     if x1.ndim > 2:
-        state = through(network, image_state(network, x1, x2, ntk))
+        state = through(network, image_state(network, x1, x2, ntk, present1, present2))
     else:
         state = network.propagate(traced_state(x1, x2, ntk))
     grams = Grams(state.nngp, state.ntk)
     if not network.random or x2 is not None:
         return grams
     # Of an input with itself layers draw alike.
-    itself, own = jnp.eye(len(x1), dtype=bool), _traced_diagonal(network, x1, ntk=ntk)
+    itself, own = jnp.eye(len(x1), dtype=bool), _traced_diagonal(network, x1, present1, ntk=ntk)
     return Grams(
         *(
             None if gram is None or diagonal is None else jnp.where(itself, diagonal[:, None], gram)
@@ -71,13 +73,13 @@ def traced(network: Layer, x1, x2, *, ntk: bool) -> Grams:
 
 def traced_diagonal(network: Layer, x, *, ntk: bool) -> Grams:
     """`traced` for every input with itself, shape (n,)."""
-    network, x, _ = _raw(network, x, None)
-    return _traced_diagonal(network, x, ntk=ntk)
+    x, present = _raw(network, x)
+    return _traced_diagonal(network.prepared, x, present, ntk=ntk)
 
 
-def _traced_diagonal(network: Layer, x, *, ntk: bool) -> Grams:
+def _traced_diagonal(network: Layer, x, present, *, ntk: bool) -> Grams:
     if x.ndim > 2:
-        state = through(network, own_image_state(network, x, ntk))
+        state = through(network, own_image_state(network, x, ntk, present))
     else:
         var = jnp.sum(x * x, axis=1) / x.shape[1]
         state = network.propagate(KernelState.diagonal(var, x.shape[1], ntk))
@@ -145,9 +147,14 @@ def prepare(
         MemoryError: when the result cannot fit.
     """
     with precision(x1.dtype):
-        network, x1, x2 = _raw(network, x1, x2)
+        x1, present1 = _raw(network, x1)
+        x2, present2 = (None, None) if x2 is None else _raw(network, x2)
+        network = network.prepared
         if x1.ndim > 2:
-            return _prepare_images(network, x1, x2, ntk, tile)
+            images1 = Images.of(x1, present1)
+            return _prepare_images(
+                network, images1, None if x2 is None else Images.of(x2, present2), ntk, tile
+            )
         points1 = Points.of(x1)
         points2 = points1 if x2 is None else Points.of(x2)
         both = points1.var if x2 is None else np.concatenate([points1.var, points2.var])
@@ -158,15 +165,15 @@ def prepare(
     return Prepared(network, points1, points2, diagonals, plan, ntk)
 
 
-def _prepare_images(network: Layer, x1: np.ndarray, x2: np.ndarray | None, ntk: bool, tile: int) -> Prepared:
-    images1 = Images.of(x1)
-    images2 = images1 if x2 is None else Images.of(x2)
-    both = x1 if x2 is None else np.concatenate([x1, x2])
-    network = adapted_to_images(network, both, ntk)
-    shape = (len(x1), len(images2.x))
-    side = images.tile_side(network, x1.shape, x1.itemsize, min(tile, max(shape)))
-    plan = make_plan(*shape, x2 is None, (1 + ntk) * x1.itemsize * shape[0] * shape[1], side)
-    return Prepared(network, images1, images2, None, plan, ntk)
+def _prepare_images(
+    network: Layer, images1: Images, images2: Images | None, ntk: bool, tile: int
+) -> Prepared:
+    columns = images1 if images2 is None else images2
+    network = adapted_to_images(network, images1 if images2 is None else images1.followed_by(images2), ntk)
+    x, shape = images1.x, (len(images1.x), len(columns.x))
+    side = images.tile_side(network, x.shape, x.itemsize, min(tile, max(shape)))
+    plan = make_plan(*shape, images2 is None, (1 + ntk) * x.itemsize * shape[0] * shape[1], side)
+    return Prepared(network, images1, columns, None, plan, ntk)
 
 
 def fill(prepared: Prepared) -> Grams:
@@ -188,12 +195,12 @@ def fill(prepared: Prepared) -> Grams:
 def with_own_diagonal(prepared: Prepared, grams: Grams) -> Grams:
     """Write every input's kernel with itself onto the diagonal, where other entries' formula would not tell it."""
     if prepared.plan.symmetric and (prepared.spatial or prepared.network.random):
-        x = prepared.points1.x
-        diagonals = prepared.diagonals
+        diagonals, points = prepared.diagonals, prepared.points1
         if diagonals is None:
+            assert isinstance(points, Images)
             with precision(prepared.dtype):
-                own_values = images.diagonals(prepared.network, x, prepared.ntk)
-            diagonals = _finite(own_values, prepared.points1.var)
+                own_values = images.diagonals(prepared.network, points, prepared.ntk)
+            diagonals = _finite(own_values, points.var)
         for gram, own in zip(grams, diagonals, strict=True):
             if isinstance(gram, np.ndarray):
                 np.fill_diagonal(gram, own)
@@ -207,7 +214,10 @@ def _block(prepared: Prepared, left: Points | Images, right: Points | Images, di
         if isinstance(left, Points) and isinstance(right, Points):
             arguments = _padded(pair_statistics(left, right, diagonal), left.var, right.var)
             return _tile(network, *arguments, width=prepared.features, ntk=ntk)
-        return images.tile(network, images.enlarged(left.x, side), images.enlarged(right.x, side), ntk=ntk)
+        assert isinstance(left, Images)
+        assert isinstance(right, Images)
+        (x1, present1), (x2, present2) = left.enlarged(side), right.enlarged(side)
+        return images.tile(network, x1, x2, present1, present2, ntk=ntk)
 
 
 def working_bytes(prepared: Prepared) -> int:
@@ -222,10 +232,12 @@ def working_bytes(prepared: Prepared) -> int:
 def concrete_diagonal(network: Layer, x: np.ndarray, *, ntk: bool) -> Grams:
     """`concrete` for every input with itself, shape (n,)."""
     with precision(x.dtype):
-        network, x, _ = _raw(network, x, None)
+        x, present = _raw(network, x)
+        network = network.prepared
         if x.ndim > 2:
-            network = adapted_to_images(network, x, ntk)
-            return _finite(images.diagonals(network, x, ntk), Images.of(x).var)
+            points = Images.of(x, present)
+            network = adapted_to_images(network, points, ntk)
+            return _finite(images.diagonals(network, points, ntk), points.var)
         var = Points.of(x).var
         network = adapted(network, var, x.shape[1], ntk)
         return checked_diagonal(network, var, x.shape[1], ntk)
@@ -240,13 +252,15 @@ def adapted(network: Layer, var: np.ndarray, width: int, ntk: bool) -> Layer:
         return network.adapt(state, float(np.finfo(var.dtype).eps))
 
 
-def adapted_to_images(network: Layer, x: np.ndarray, ntk: bool) -> Layer:
+def adapted_to_images(network: Layer, points: Images, ntk: bool) -> Layer:
     """The network with the orders of its expansions chosen for some of these images, of small and large contrast."""
     if not network.adaptable:
         return network
     with precision(np.float64):
-        state = own_image_state(network, jnp.asarray(representative(x), np.float64), ntk)
-        return network.adapt(state, float(np.finfo(x.dtype).eps))
+        some = representative(points.x)
+        present = None if points.present is None else points.present[some]
+        state = own_image_state(network, jnp.asarray(points.x[some], np.float64), ntk, present)
+        return network.adapt(state, float(np.finfo(points.x.dtype).eps))
 
 
 def _representative(var: np.ndarray) -> np.ndarray:
@@ -299,11 +313,11 @@ def _padded(pairs: PairStatistics, var1: np.ndarray, var2: np.ndarray) -> tuple:
     return PairStatistics(*padded), np.pad(var1, edges[0]), np.pad(var2, edges[1])
 
 
-def _raw(network: Layer, x1, x2) -> tuple:
-    """The network with its layers on raw inputs already applied to the inputs.
+def _raw(network: Layer, x) -> tuple:
+    """The inputs after the network's layers on raw inputs, and which of their pixels exist, if not all.
 
     Raises:
         ValueError: when inputs of this shape do not fit the network.
     """
-    check_network(network, x1.shape)
-    return network.prepared, network.prepare(x1), None if x2 is None else network.prepare(x2)
+    check_network(network, x.shape)
+    return network.prepare(x), network.present(x)

@@ -13,6 +13,7 @@ from ntkit.engines.reference import Grams
 from ntkit.kernels.base import Kernel
 from ntkit.nn.activations.expansion import ExpansionBound, expansion_bounds
 from ntkit.nn.base import Layer
+from ntkit.nn.mask import check_present
 from ntkit.numerics.dtypes import Array, as_input_pair, as_inputs, is_concrete, is_numpy
 from ntkit.numerics.trees import pytree
 
@@ -114,7 +115,7 @@ def nngp_and_ntk(
     Returns:
         `Grams(nngp, ntk)`, each of shape (n1, n2) and the inputs' dtype.
     """
-    x1, x2 = as_input_pair("A kernel", x1, x2)
+    x1, x2 = _input_pair(network, x1, x2)
     if is_numpy(x1, x2) and is_concrete(network):
         return choice.concrete(
             network, np.asarray(x1), None if x2 is None else np.asarray(x2), ntk=ntk, engine=engine
@@ -129,12 +130,21 @@ def nngp_and_ntk(
 
 def _diagonal(who: str, network: Layer, x: Array, *, ntk: bool) -> Grams:
     x = as_inputs(who, x)
+    check_present(network, x, "x")
     if is_numpy(x) and is_concrete(network):
         return choice.concrete_diagonal(network, np.asarray(x), ntk=ntk)
     if _on_cpu(network, x):
         grams = choice.concrete_diagonal(network, np.asarray(x), ntk=ntk)
         return Grams(*(None if gram is None else jnp.asarray(gram) for gram in grams))
     return reference.traced_diagonal(network, x, ntk=ntk)
+
+
+def _input_pair(network: Layer, x1: Array, x2: Array | None) -> tuple[Array, Array | None]:
+    x1, x2 = as_input_pair("A kernel", x1, x2)
+    check_present(network, x1, "x1")
+    if x2 is not None:
+        check_present(network, x2, "x2")
+    return x1, x2
 
 
 def _on_cpu(*trees) -> bool:
@@ -146,7 +156,7 @@ def _on_cpu(*trees) -> bool:
 
 
 def _plan(network: Layer, x1: Array, x2: Array | None, *, ntk: bool, engine: Engine) -> Execution:
-    x1, x2 = as_input_pair("A kernel", x1, x2)
+    x1, x2 = _input_pair(network, x1, x2)
     if not is_concrete((network, x1, x2)):
         raise ValueError(
             "plan needs concrete inputs, got values traced by JAX. Call it outside jit and grad."

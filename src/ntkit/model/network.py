@@ -12,8 +12,12 @@ from ntkit.errors import ModelFileError
 from ntkit.nn import Parallel, Serial
 from ntkit.nn.base import Layer
 
-LATER = {"Dense": frozenset({"axis"})}
-"""Fields that networks saved by earlier versions lack; their defaults are what was meant."""
+LATER = {
+    "Dense": frozenset({"axis"}),
+    "GlobalSelfAttention": frozenset({"positions"}),
+    "PositionalEmbedding": frozenset({"decay"}),
+}
+"""Fields that saved networks may lack, as those of earlier versions do; their defaults are what was meant."""
 
 
 def layer_classes() -> dict[str, type[Layer]]:
@@ -49,8 +53,17 @@ def network_to_json(network: Layer) -> dict[str, Any]:
             f"Saving a network needs layers of ntkit.nn without Python functions, got {network!r}. "
             "Use a named activation instead."
         )
-    content = {field.name: _plain(getattr(network, field.name)) for field in fields(network) if field.init}  # type: ignore[arg-type]
-    return {"layer": name, **content}
+    content = {field.name: getattr(network, field.name) for field in fields(network) if field.init}  # type: ignore[arg-type]
+    defaults = {field.name: field.default for field in fields(network)}  # type: ignore[arg-type]
+    for key, value in tuple(content.items()):
+        if not isinstance(value, Layer) and callable(value):
+            if value is not defaults[key]:
+                raise ModelFileError(
+                    f"Saving a network needs layers without Python functions of your own, got {key} of {network!r}. "
+                    "Use its default instead."
+                )
+            del content[key]
+    return {"layer": name, **{key: _plain(value) for key, value in content.items()}}
 
 
 def network_from_json(description: Any) -> Layer:

@@ -17,9 +17,11 @@ from ntkit.nn.dense import Dense
 from ntkit.nn.dropout import Dropout
 from ntkit.nn.flatten import Flatten
 from ntkit.nn.layer_norm import LayerNorm
+from ntkit.nn.mask import Mask
 from ntkit.nn.other_convolutions import ConvLocal, ConvTranspose
 from ntkit.nn.parallel import Parallel, Repeat, Residual
 from ntkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
+from ntkit.nn.positions import PositionalEmbedding
 from ntkit.nn.recurrent import Recurrent
 from ntkit.nn.scale import Scale
 from ntkit.nn.selection import ImageResize, Index
@@ -53,11 +55,13 @@ __all__ = [
     "Index",
     "LayerNorm",
     "LeakyRelu",
+    "Mask",
     "Mish",
     "Monomial",
     "Parallel",
     "PiecewiseLinear",
     "Polynomial",
+    "PositionalEmbedding",
     "Rbf",
     "RectifiedMonomial",
     "Recurrent",

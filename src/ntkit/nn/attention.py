@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ntkit.nn.base import Layer
+from ntkit.nn.base import Layer, kept, through
 from ntkit.nn.law import Law
 from ntkit.nn.mixing import require_pairs
+from ntkit.nn.positions import PositionalEmbedding
 from ntkit.nn.state import KernelState
 from ntkit.numerics.trees import as_leaf, pytree
 
@@ -47,6 +48,8 @@ class GlobalSelfAttention(Layer):
         value_std: of the value weights.
         out_std: of the output weights.
         b_std: of the output biases.
+        positions: an embedding of positions that queries and keys see, but not values. In the formulas G is then made
+            of `nngp` with the embedding; with "root" so are `nngp(p, p')` and one factor of each product in the sums.
 
     Raises:
         ValueError: for softmax with scaling "root", whose limit has no closed form, and for sizes or standard
@@ -63,6 +66,7 @@ class GlobalSelfAttention(Layer):
     value_std: Any = 1.0
     out_std: Any = 1.0
     b_std: Any = 0.0
+    positions: PositionalEmbedding | None = None
 
     def __post_init__(self) -> None:
         who = "GlobalSelfAttention"
@@ -81,38 +85,48 @@ class GlobalSelfAttention(Layer):
         for name in _STDS:
             object.__setattr__(self, name, as_leaf(who, name, getattr(self, name), 0.0))
 
-    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> dict[str, jax.Array]:
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> dict[str, Any]:
         self.output_shape(input_shape)
         keys = jax.random.split(key, 5)
-        inner = (self.heads, input_shape[-1], self.head_width)
-        params = {
+        embedded = input_shape if self.positions is None else self.positions.output_shape(input_shape)
+        inner = (self.heads, embedded[-1], self.head_width)
+        params: dict[str, Any] = {
             "query": jax.random.normal(keys[0], inner),
-            "value": jax.random.normal(keys[1], inner),
+            "value": jax.random.normal(keys[1], (self.heads, input_shape[-1], self.head_width)),
             "out": jax.random.normal(keys[2], (self.heads, self.head_width, self.width)),
             "bias": jax.random.normal(keys[3], (self.width,)),
         }
-        return params if self.scaling == "linear" else params | {"key": jax.random.normal(keys[4], inner)}
+        if self.scaling == "root":
+            params["key"] = jax.random.normal(keys[4], inner)
+        if self.positions is not None:
+            params["positions"] = self.positions.init(jax.random.fold_in(key, 5), input_shape)
+        return params
 
     def apply(self, params: Any, x: Float[jax.Array, "n *s c"]) -> Float[jax.Array, "n *s k"]:
+        return self.apply_present(params, x, None)[0]
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
         self.output_shape(x.shape)
-        pixels = x.reshape(x.shape[0], -1, x.shape[-1])
+        embedded = x
+        if self.positions is not None:
+            embedded, _ = self.positions.apply_present(params["positions"], x, present)
 
-        def project(name: str) -> jax.Array:
-            weight = params[name]
-            return jnp.einsum("npc,hcd->nhpd", pixels, weight, precision="highest") / x.shape[-1] ** 0.5
+        def project(name: str, x: jax.Array) -> jax.Array:
+            pixels = x.reshape(len(x), -1, x.shape[-1])
+            return jnp.einsum("npc,hcd->nhpd", pixels, params[name], precision="highest") / x.shape[-1] ** 0.5
 
-        query, value = project("query"), project("value")
-        key = query if self.scaling == "linear" else project("key")
+        query, value = project("query", embedded), project("value", x)
+        key = query if self.scaling == "linear" else project("key", embedded)
         scores = jnp.einsum("nhpd,nhqd->nhpq", query, key, precision="highest")
         scores = self.query_std * self.key_std * scores
         scores = scores / self.head_width ** (1.0 if self.scaling == "linear" else 0.5)
         if self.mechanism == "softmax":
-            scores = jax.nn.softmax(scores, axis=-1)
+            scores = _shares(scores, None if present is None else present.reshape(len(x), 1, 1, -1))
         seen = jnp.einsum("nhpq,nhqd->nhpd", scores, value, precision="highest")
         out = jnp.einsum("nhpd,hdk->npk", seen, params["out"], precision="highest")
         out = self.out_std * self.value_std * out / (self.heads * self.head_width) ** 0.5
         out = out + self.b_std * params["bias"].reshape(1, 1, -1)
-        return out.reshape(*x.shape[:-1], self.width)
+        return kept(out.reshape(*x.shape[:-1], self.width), present)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(input_shape) < 3:
@@ -123,6 +137,8 @@ class GlobalSelfAttention(Layer):
         return (*input_shape[:-1], self.width)
 
     def law(self, before: Law) -> Law:
+        if self.positions is not None:
+            self.positions.law(before)
         return Law.weighted("GlobalSelfAttention")
 
     @property
@@ -136,16 +152,19 @@ class GlobalSelfAttention(Layer):
     def propagate(self, state: KernelState) -> KernelState:
         require_pairs("GlobalSelfAttention", state)
         shape, pixels, dtype = state.nngp.shape, prod(state.shape), state.nngp.dtype
-        batch = shape[: state.batch]
-        nngp = state.nngp.reshape(*batch, pixels, pixels)
-        ntk = None if state.ntk is None else state.ntk.reshape(nngp.shape)
+        square = (*shape[: state.batch], pixels, pixels)
+        embedded = state if self.positions is None else through(self.positions, state)
+        values, scored = (
+            (part.nngp.reshape(square), None if part.ntk is None else part.ntk.reshape(square))
+            for part in (state, embedded)
+        )
         query, key, value, out, b = (jnp.asarray(getattr(self, name), dtype) for name in _STDS)
         if self.scaling == "linear":
             scale = jnp.square(out * value)
-            nngp, ntk = self._attended(state, nngp, ntk, query * key)
+            nngp, ntk = self._attended(embedded, *values, query * key)
         else:
             scale = jnp.square(out * value * query * key)
-            nngp, ntk = _scored(nngp, ntk)
+            nngp, ntk = _scored(*scored, *values)
         nngp = (scale * nngp + b * b).reshape(shape)
         ntk = None if ntk is None else (scale * ntk + b * b).reshape(shape)
         return replace(state.weighted.with_covariances(nngp, ntk), width=self.width)
@@ -154,9 +173,11 @@ class GlobalSelfAttention(Layer):
         """`G1 nngp G2^T` and `G1 (ntk + 2 nngp) G2^T`."""
         owns = (state.nngp, state.nngp) if state.same else (state.own1.nngp, state.own2.nngp)
         weights = []
-        for own in owns:
+        for own, present in zip(owns, (state.present1, state.present2), strict=True):
             scores = scale * own.reshape(len(own), *nngp.shape[-2:])
-            weights.append(jax.nn.softmax(scores, axis=-1) if self.mechanism == "softmax" else scores)
+            if self.mechanism == "softmax":
+                scores = _shares(scores, None if present is None else present.reshape(len(own), 1, -1))
+            weights.append(scores)
         axes = "apq,aqr,asr->aps" if state.same else "apq,abqr,bsr->abps"
 
         def weigh(part: jax.Array) -> jax.Array:
@@ -165,14 +186,22 @@ class GlobalSelfAttention(Layer):
         return weigh(nngp), None if ntk is None else weigh(ntk + 2.0 * nngp)
 
 
-def _scored(nngp: jax.Array, ntk: Any) -> tuple:
-    """Both kernels of unscaled scores without softmax."""
+def _shares(scores: jax.Array, present: Any) -> jax.Array:
+    """Softmax over the last axis, along which only some entries exist; the others have no share."""
+    if present is not None:
+        scores = jnp.where(present, scores, 0.5 * jnp.finfo(scores.dtype).min)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+def _scored(nngp: jax.Array, ntk: Any, value_nngp: jax.Array, value_ntk: Any) -> tuple:
+    """Both kernels of unscaled scores without softmax, from those of queries and keys and those of values."""
 
     def total(values: jax.Array) -> jax.Array:
         return jnp.sum(values, axis=(-2, -1), keepdims=True)
 
-    squares = total(nngp * nngp)
-    after = nngp * squares
+    products = total(nngp * value_nngp)
+    after = nngp * products
     if ntk is None:
         return after, None
-    return after, 4.0 * after + ntk * squares + 2.0 * nngp * total(nngp * ntk)
+    inside = total(nngp * value_ntk) + total(ntk * value_nngp)
+    return after, 4.0 * after + ntk * products + nngp * inside

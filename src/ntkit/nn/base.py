@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from ntkit.nn.law import Law
@@ -26,6 +27,22 @@ class Layer(Value, ABC):
     @abstractmethod
     def propagate(self, state: KernelState) -> KernelState:
         """Both kernels after the layer, from both kernels before it; `through` also follows `own1` and `own2`."""
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
+        """`apply` to images of which only the pixels `present` exist, shape (n, *S), and which pixels exist then.
+
+        The others are 0 before, and again after, the layer. None stands for all pixels.
+        """
+        after = self.apply(params, x)
+        return (after, None) if present is None else kept(after, self.presence(present))
+
+    def presence(self, present: Any) -> Any:
+        """Which pixels exist after the layer, from those before it, shape (n, *S); None where vectors come out."""
+        return present
+
+    def present(self, x: Any) -> Any:
+        """Which pixels of raw inputs exist, shape (n, *S); None for all."""
+        return None
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of `apply`'s result for inputs of `input_shape`.
@@ -112,11 +129,28 @@ def propagate_compiled(layer: Layer, state: KernelState) -> KernelState:
     return through(layer, state)
 
 
+def kept(x: jax.Array, present: Any) -> tuple[jax.Array, Any]:
+    """Values of images, 0 at pixels that do not exist, beside those that do."""
+    return (x, None) if present is None else (jnp.where(present[..., None], x, 0.0), present)
+
+
 def through(layer: Layer, state: KernelState) -> KernelState:
-    """The state after a layer, and with it the images' own, which tell variances that pooling hides."""
-    if layer.composite or state.own1 is None:
+    """The state after a layer, and with it the images' own, which tell variances that pooling hides.
+
+    What is absent is 0 after every layer.
+    """
+    if layer.composite:
         return layer.propagate(state)
-    own1, own2 = layer.propagate(state.own1), layer.propagate(state.own2)
+    after = _through(layer, state)
+    if state.present1 is None:
+        return after
+    return after.kept(layer.presence(state.present1), layer.presence(state.present2))
+
+
+def _through(layer: Layer, state: KernelState) -> KernelState:
+    if state.own1 is None:
+        return layer.propagate(state)
+    own1, own2 = through(layer, state.own1), through(layer, state.own2)
     after = layer.propagate(state)
     if after.var1 is None:
         (var1, _), (var2, _) = own1.variances, own2.variances

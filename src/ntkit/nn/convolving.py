@@ -14,7 +14,15 @@ from ntkit.nn.averaging import Averaging
 from ntkit.nn.dense import Parametrization
 from ntkit.nn.law import Law
 from ntkit.nn.state import KernelState
-from ntkit.nn.windows import Padding, as_sizes, check_padding, check_spatial, window_parts, window_sums
+from ntkit.nn.windows import (
+    Padding,
+    as_sizes,
+    check_padding,
+    check_spatial,
+    window_parts,
+    window_sums,
+    windows_present,
+)
 from ntkit.numerics.trees import as_leaf
 
 
@@ -77,6 +85,9 @@ class Convolving(Averaging):
 
     def law(self, before: Law) -> Law:
         return Law.weighted(type(self).__name__)
+
+    def presence(self, present: Any) -> Any:
+        return windows_present(present, self.filter_shape, self._strides, self.padding)
 
     @property
     def homogeneity(self) -> float | None:

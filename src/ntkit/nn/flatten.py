@@ -34,6 +34,9 @@ class Flatten(Averaging):
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (input_shape[0], prod(input_shape[1:]))
 
+    def presence(self, present: Any) -> None:
+        return None
+
     def law(self, before: Law) -> Law:
         return before if before.kind == "unknown" else replace(before, source="Flatten", alike=False)
 

@@ -1,11 +1,12 @@
 """The state of images before the first layer, over as many pairs of pixels as the network asks for."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 from ntkit.nn.base import Layer
 from ntkit.nn.dense import snapped
@@ -21,37 +22,47 @@ def layout_for(network: Layer) -> Layout:
     return "pairs" if network.mixes_pixels else "pixels"
 
 
-def image_state(network: Layer, x1: jax.Array, x2: jax.Array | None, ntk: bool) -> KernelState:
+def image_state(
+    network: Layer,
+    x1: jax.Array,
+    x2: jax.Array | None,
+    ntk: bool,
+    present1: Any = None,
+    present2: Any = None,
+) -> KernelState:
     """Images of both sets in pairs, shapes (n1, *S, c) and (n2, *S, c); `x2=None` pairs the first set with itself.
 
-    What layers do to raw inputs has been done already.
+    What layers do to raw inputs has been done already; `present1` and `present2` tell which pixels exist, if not all.
     """
     other = x1 if x2 is None else x2
+    present2 = present1 if x2 is None else present2
     state = _state(x1[:, None], other[None], layout_for(network), ntk, same=False)
+    state = replace(state, present1=present1, present2=present2)
     if not network.needs_own:
         return state
-    own1 = _own(x1, ntk=False)
-    own2 = own1 if x2 is None else _own(other, ntk=False)
+    own1 = _own(x1, False, present1)
+    own2 = own1 if x2 is None else _own(other, False, present2)
     return replace(state, own1=own1, own2=own2)
 
 
-def own_image_state(network: Layer, x: jax.Array, ntk: bool) -> KernelState:
+def own_image_state(network: Layer, x: jax.Array, ntk: bool, present: Any = None) -> KernelState:
     """Every image with itself."""
     if network.mixes_pixels:
-        return _own(x, ntk)
-    return KernelState.diagonal(jnp.sum(x * x, axis=-1) / x.shape[-1], x.shape[-1], ntk)
+        return _own(x, ntk, present)
+    state = KernelState.diagonal(jnp.sum(x * x, axis=-1) / x.shape[-1], x.shape[-1], ntk)
+    return replace(state, present1=present, present2=present)
 
 
-def representative(x: Float[np.ndarray, "n *s"]) -> Float[np.ndarray, "m *s"]:
-    """At most `MOST_IMAGES` images, from that of the smallest mean square to that of the largest."""
+def representative(x: Float[np.ndarray, "n *s"]) -> Integer[np.ndarray, " m"]:
+    """Which images, at most `MOST_IMAGES`, from that of the smallest mean square to that of the largest."""
     if len(x) <= MOST_IMAGES:
-        return x
+        return np.arange(len(x))
     order = np.argsort(np.square(x).mean(axis=tuple(range(1, x.ndim))))
-    return x[order[np.linspace(0, len(x) - 1, MOST_IMAGES).round().astype(int)]]
+    return order[np.linspace(0, len(x) - 1, MOST_IMAGES).round().astype(int)]
 
 
-def _own(x: jax.Array, ntk: bool) -> KernelState:
-    return _state(x, x, "pairs", ntk, same=True)
+def _own(x: jax.Array, ntk: bool, present: Any) -> KernelState:
+    return replace(_state(x, x, "pairs", ntk, same=True), present1=present, present2=present)
 
 
 def _state(x1: jax.Array, x2: jax.Array, layout: Layout, ntk: bool, *, same: bool) -> KernelState:

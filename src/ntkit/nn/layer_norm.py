@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ntkit.nn.base import Layer
+from ntkit.nn.base import Layer, kept
 from ntkit.nn.law import Law
 from ntkit.nn.state import KernelState
 from ntkit.numerics.safe import safe_divide, safe_sqrt
@@ -49,8 +49,13 @@ class LayerNorm(Layer):
         return ()
 
     def apply(self, params: Any, x: jax.Array) -> jax.Array:
-        centred = x - jnp.mean(x, axis=self.axes, keepdims=True)
-        return centred / jnp.sqrt(jnp.mean(jnp.square(centred), axis=self.axes, keepdims=True) + self.eps)
+        return self.apply_present(params, x, None)[0]
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
+        where = None if present is None else present[..., None]
+        centred = x - _mean(x, self.axes, where)
+        norm = jnp.sqrt(_mean(jnp.square(centred), self.axes, where) + self.eps)
+        return kept(centred / norm, present)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         if -min(self.axes) > len(input_shape) - 1:
@@ -73,8 +78,8 @@ class LayerNorm(Layer):
         pair, eps = state.pair, jnp.asarray(self.eps, state.nngp.dtype)
         pixels = tuple(axis + 1 for axis in self.axes if axis != -1)
         factors = []
-        for var in state.variances:
-            norm = safe_sqrt((jnp.mean(var, axis=pixels, keepdims=True) if pixels else var) + eps)
+        for var, where in zip(state.variances, state.presences, strict=True):
+            norm = safe_sqrt((_mean(var, pixels, where) if pixels else var) + eps)
             factors.append(jnp.broadcast_to(safe_divide(jnp.ones_like(norm), norm, 0.0), var.shape))
         factor1, factor2 = state.along1(factors[0]), state.along2(factors[1])
         if state.alike:
@@ -87,3 +92,12 @@ class LayerNorm(Layer):
             var1=factor1 * factor1 * pair.var1,
             var2=factor2 * factor2 * pair.var2,
         )
+
+
+def _mean(values: jax.Array, axes: tuple[int, ...], where: Any) -> jax.Array:
+    """The mean over those entries of each slice that exist, with axes kept; 0 where none does."""
+    if where is None:
+        return jnp.mean(values, axis=axes, keepdims=True)
+    where = jnp.broadcast_to(where, values.shape)
+    total = jnp.sum(jnp.where(where, values, 0.0), axis=axes, keepdims=True)
+    return total / jnp.maximum(jnp.sum(where, axis=axes, keepdims=True), 1).astype(values.dtype)

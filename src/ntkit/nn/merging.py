@@ -1,5 +1,6 @@
 """Sums, products and concatenations of branches: both kernels, and the correlations, without cancellation."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -58,6 +59,8 @@ def _total(
         nngp=nngp,
         ntk=ntk,
         width=width,
+        present1=either([state.present1 for state in states]),
+        present2=either([state.present2 for state in states]),
         **_total_means(states, weights),
         **_own(states, lambda own: _total(own, weights, width, crossed)),
     )
@@ -120,6 +123,8 @@ def _product(state1: KernelState, state2: KernelState) -> KernelState:
         state1,
         nngp=nngp,
         ntk=ntk,
+        present1=either((state1.present1, state2.present1)),
+        present2=either((state1.present2, state2.present2)),
         mean1=mean1,
         mean2=mean2,
         centred=centred,
@@ -143,6 +148,11 @@ def _own(states: Sequence[KernelState], merge: Any) -> dict[str, KernelState]:
         "own1": merge([state.own1 for state in states]),
         "own2": merge([state.own2 for state in states]),
     }
+
+
+def either(presences: Sequence[Any]) -> Any:
+    """Which pixels exist after a merge: those that do in any branch."""
+    return None if presences[0] is None else reduce(operator.or_, presences)
 
 
 def merged_outputs(outputs: Sequence[jax.Array], merge: Merge) -> jax.Array:

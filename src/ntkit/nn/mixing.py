@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ntkit.nn.base import Layer
+from ntkit.nn.base import Layer, kept
 from ntkit.nn.state import KernelState
 
 
@@ -28,6 +28,17 @@ class Mixing(Layer):
         self.output_shape(x.shape)
         return self._mix(x, range(1, x.ndim - 1))
 
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
+        after = self.apply(params, x)
+        if present is None:
+            return after, None
+        factor = self._factor(present, x.dtype)
+        return kept(after if factor is None else factor[..., None] * after, self.presence(present))
+
+    def _factor(self, present: Any, dtype: Any) -> jax.Array | None:
+        """What results are multiplied by where only some pixels exist, shape (n, *T); None for nothing."""
+        return None
+
     @property
     def homogeneity(self) -> float | None:
         return 1.0
@@ -38,7 +49,11 @@ class Mixing(Layer):
 
     def propagate(self, state: KernelState) -> KernelState:
         require_pairs(type(self).__name__, state)
-        return mixed(state, lambda array, axes, _: self._mix(array, axes))
+        factors = (None, None)
+        if state.present1 is not None:
+            dtype = state.nngp.dtype
+            factors = self._factor(state.present1, dtype), self._factor(state.present2, dtype)
+        return mixed(state, lambda array, axes, _: self._mix(array, axes), factors)
 
 
 def require_pairs(who: str, state: KernelState) -> None:
@@ -52,17 +67,28 @@ def require_pairs(who: str, state: KernelState) -> None:
         )
 
 
-def mixed(state: KernelState, mix: Any) -> KernelState:
+def mixed(state: KernelState, mix: Any, factors: Any = (None, None)) -> KernelState:
     """The state after `mix(array, axes, side)` of the pixels of either side of both kernels.
 
-    Variances are those of `nngp` itself in a block of images with themselves, and left open otherwise.
+    The results of either side are multiplied by its factor, shapes (n1, *T) and (n2, *T), where there is one; so are
+    means. Variances are those of `nngp` itself in a block of images with themselves, and left open otherwise.
     """
     first, spatial = state.batch, state.spatial
     sides = (range(first, first + spatial), range(first + spatial, first + 2 * spatial))
 
+    def one(array: jax.Array, axes: Sequence[int], side: int) -> jax.Array:
+        array = mix(array, axes, side)
+        factor = factors[side]
+        if factor is None:
+            return array
+        shape = [1] * array.ndim
+        shape[0 if state.same else side] = len(factor)
+        shape[axes[0] : axes[0] + factor.ndim - 1] = factor.shape[1:]
+        return factor.reshape(shape) * array
+
     def both(array: jax.Array) -> jax.Array:
         # The second side first: where pixels vanish, the others keep their place.
-        return mix(mix(array, sides[1], 1), sides[0], 0)
+        return one(one(array, sides[1], 1), sides[0], 0)
 
     after = state.with_covariances(both(state.nngp), None if state.ntk is None else both(state.ntk))
-    return after.with_means(lambda mean, side: mix(mean, sides[0], side), state)
+    return after.with_means(lambda mean, side: one(mean, sides[0], side), state)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from ntkit.nn.convolving import Convolving, Sharing
 from ntkit.nn.dense import Parametrization
 from ntkit.nn.state import KernelState
-from ntkit.nn.windows import Padding, output_sizes, padded
+from ntkit.nn.windows import Padding, output_sizes, padded, window_sums
 from ntkit.numerics.trees import pytree
 
 
@@ -45,6 +45,19 @@ class ConvTranspose(Sharing):
     w_std: Any = 1.0
     b_std: Any = 0.0
     parametrization: Parametrization = "ntk"
+
+    def presence(self, present: Any) -> Any:
+        # Each pixel becomes so many, as its square of the enlarged image.
+        sizes = self._strides
+        if self.padding == "valid":
+            sizes = tuple(max(pair) for pair in zip(self.filter_shape, self._strides, strict=True))
+        spread = tuple(
+            (size - 1, size - 1, stride - 1) for size, stride in zip(sizes, self._strides, strict=True)
+        )
+        ones = jnp.asarray(present).astype(jnp.float32)
+        enlarged = jax.lax.pad(ones, jnp.zeros((), jnp.float32), ((0, 0, 0), *spread))
+        axes = tuple((1 + axis,) for axis in range(len(sizes)))
+        return window_sums(enlarged, axes, sizes, self._steps) > 0
 
     @property
     def _steps(self) -> tuple[int, ...]:

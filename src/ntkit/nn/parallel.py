@@ -9,7 +9,7 @@ import jax
 from ntkit.nn.activations.piecewise_linear import Identity
 from ntkit.nn.base import Layer, through
 from ntkit.nn.law import Law
-from ntkit.nn.merging import Merge, crosses, merged, merged_law, merged_outputs, merged_shape
+from ntkit.nn.merging import Merge, crosses, either, merged, merged_law, merged_outputs, merged_shape
 from ntkit.nn.serial import Serial, refused_place
 from ntkit.nn.state import KernelState
 from ntkit.numerics.trees import pytree
@@ -47,8 +47,15 @@ class _Branches(Layer):
         return tuple(branch.init(k, input_shape) for branch, k in zip(self.branches, keys, strict=True))
 
     def apply(self, params: Any, x: jax.Array) -> jax.Array:
-        outputs = [branch.apply(p, x) for branch, p in zip(self.branches, params, strict=True)]
-        return merged_outputs(outputs, self._merge)
+        return self.apply_present(params, x, None)[0]
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
+        pairs = zip(self.branches, params, strict=True)
+        outputs, presences = zip(*(branch.apply_present(p, x, present) for branch, p in pairs), strict=True)
+        return merged_outputs(outputs, self._merge), either(presences)
+
+    def presence(self, present: Any) -> Any:
+        return either([branch.presence(present) for branch in self.branches])
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         shapes = [branch.output_shape(input_shape) for branch in self.branches]
@@ -228,6 +235,19 @@ class Repeat(Layer):
 
     def apply(self, params: Any, x: jax.Array) -> jax.Array:
         return self._serial().apply(params, x)
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
+        return self._serial().apply_present(params, x, present)
+
+    def presence(self, present: Any) -> Any:
+        return self._serial().presence(present)
+
+    def present(self, x: Any) -> Any:
+        return self.body.present(x)
+
+    @property
+    def stands_first(self) -> bool:
+        return self.body.stands_first
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._serial().output_shape(input_shape)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,9 @@ from ntkit.nn.windows import (
     output_sizes,
     padded,
     window_sums,
+    windows_present,
 )
+from ntkit.numerics.safe import safe_divide
 from ntkit.numerics.trees import pytree
 
 
@@ -48,6 +51,9 @@ class _Pool(Mixing):
             *output_sizes(who, sizes, self.window_shape, self._strides, self.padding),
             input_shape[-1],
         )
+
+    def presence(self, present: Any) -> Any:
+        return windows_present(present, self.window_shape, self._strides, self.padding)
 
     def _sum(self, array: jax.Array, axes: Sequence[int]) -> jax.Array:
         groups = tuple((axis,) for axis in axes)
@@ -89,7 +95,7 @@ class AvgPool(_Pool):
         window_shape: pixels of the window along each spatial axis.
         strides: pixels from one window to the next; None for windows side by side.
         padding: "valid", "same" (zeros) or "circular".
-        normalize_edges: whether zeros that padding adds are left out of the count.
+        normalize_edges: whether zeros that padding adds, and absent pixels (`Mask`), are left out of the count.
 
     Raises:
         ValueError: for sizes below 1 or an unknown padding.
@@ -107,6 +113,9 @@ class AvgPool(_Pool):
         inside = [size if axis in axes else 1 for axis, size in enumerate(array.shape)]
         return total / self._sum(jnp.ones(inside, array.dtype), axes)
 
+    def _factor(self, present: Any, dtype: Any) -> jax.Array | None:
+        return present_share(self, present, dtype) if self.normalize_edges else None
+
 
 @pytree()
 @dataclass(frozen=True, eq=False)
@@ -122,6 +131,12 @@ class GlobalAvgPool(Mixing):
     def _mix(self, array: jax.Array, axes: Sequence[int]) -> jax.Array:
         return jnp.mean(array, axis=tuple(axes))
 
+    def presence(self, present: Any) -> None:
+        return None
+
+    def _factor(self, present: Any, dtype: Any) -> jax.Array:
+        return present_share(self, present, dtype)
+
 
 @pytree()
 @dataclass(frozen=True, eq=False)
@@ -133,6 +148,15 @@ class GlobalSumPool(Mixing):
 
     def _mix(self, array: jax.Array, axes: Sequence[int]) -> jax.Array:
         return jnp.sum(array, axis=tuple(axes))
+
+    def presence(self, present: Any) -> None:
+        return None
+
+
+def present_share(layer: Mixing, present: Any, dtype: Any) -> jax.Array:
+    """One over the share of pixels that exist in each mean that the layer takes; 0 where none does."""
+    share = layer._mix(jnp.asarray(present).astype(dtype), range(1, present.ndim))
+    return safe_divide(jnp.ones_like(share), share, 0.0)
 
 
 def pooled_shape(who: str, shape: tuple[int, ...]) -> tuple[int, ...]:

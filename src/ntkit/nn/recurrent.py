@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ntkit.nn.activations.base import Activation
-from ntkit.nn.base import Layer
+from ntkit.nn.base import Layer, kept, through
 from ntkit.nn.dense import Dense, Parametrization
 from ntkit.nn.law import Law
 from ntkit.nn.merging import merged
@@ -34,7 +34,8 @@ class Recurrent(Layer):
     part of `ntk'` is `width C(t-1, t'-1) + c nngp(t, t') + 1`, as for `Dense`.
 
     An activation may follow. `Index((-1,))` behind it picks the last time, `GlobalAvgPool()` takes the mean over all;
-    a network that asks for equal times alone costs as many steps a pair as there are times.
+    a network that asks for equal times alone costs as many steps a pair as there are times. Absent times (`Mask`) carry
+    nothing: what comes behind them begins anew, with `phi(h) = 0`.
 
     Args:
         width: number of units.
@@ -91,16 +92,21 @@ class Recurrent(Layer):
         return {"recurrent": past, "input": present["weight"]}
 
     def apply(self, params: Any, x: Float[jax.Array, "n t c"]) -> Float[jax.Array, "n t k"]:
+        return self.apply_present(params, x, None)[0]
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
         self.output_shape(x.shape)
         inputs = self._present.apply({"weight": params["input"], "bias": jnp.zeros(self.width, x.dtype)}, x)
 
-        def step(seen: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
-            units = self._past.apply(params["recurrent"], seen) + now
-            return self.activation(units), units
+        def step(seen: jax.Array, now: tuple[jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
+            values, exist = now
+            units = self._past.apply(params["recurrent"], seen) + values
+            return kept(self.activation(units), exist)[0], units
 
         start = jnp.zeros((x.shape[0], self.width), inputs.dtype)
-        _, units = jax.lax.scan(step, start, jnp.moveaxis(inputs, 1, 0))
-        return jnp.moveaxis(units, 0, 1)
+        times = jnp.moveaxis(inputs, 1, 0), None if present is None else jnp.moveaxis(present, 1, 0)
+        _, units = jax.lax.scan(step, start, times)
+        return kept(jnp.moveaxis(units, 0, 1), present)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         check_spatial("Recurrent", input_shape, 1)
@@ -123,7 +129,7 @@ class Recurrent(Layer):
 
     def adapt(self, state: KernelState, resolution: float) -> Layer:
         # Second moments, and so the variances of all times, do not depend on what is to be chosen.
-        after = self.propagate(state)
+        after = through(self, state)
         return replace(self, activation=self.activation.adapt(after, resolution))
 
     def propagate(self, state: KernelState) -> KernelState:
@@ -135,23 +141,37 @@ class Recurrent(Layer):
         pair = state.pair
         pairs, axis = state.layout == "pairs", state.batch
         # For each time of the first sequences a row: that time alone, or all times of the second sequences.
-        row = replace(state.weighted, same=state.alike, spatial=0, layout="pixels", own1=None, own2=None)
+        row = replace(
+            state.weighted,
+            same=state.alike,
+            spatial=0,
+            layout="pixels",
+            own1=None,
+            own2=None,
+            present1=None,
+            present2=None,
+        )
+        exist1, exist2 = state.presences
         inputs2 = units2 = None
         if pairs:
             inputs2 = state.variances[1]
-            units2 = self._variances(inputs2)
+            units2 = self._variances(inputs2, exist2)
             row = replace(row, var2=None)
-        rows = jax.tree_util.tree_map(lambda part: jnp.moveaxis(part, axis, 0), row)
+            exist1 = None if exist1 is None else state.along1(exist1)
+        each = row, exist1, None if pairs else exist2
+        rows = jax.tree_util.tree_map(lambda part: jnp.moveaxis(part, axis, 0), each)
 
-        def step(past: KernelState | None, now: KernelState) -> tuple[KernelState, KernelState]:
-            now = replace(now, var2=inputs2) if pairs else now
-            seen = self._seen(past, now, units2)
-            units = merged([self._past.propagate(seen), self._present.propagate(now)], "sum")
+        def step(past: tuple | None, now: tuple) -> tuple[tuple, KernelState]:
+            inputs, *exist = now
+            if pairs:
+                inputs, exist = replace(inputs, var2=inputs2), [exist[0], exist2]
+            seen = self._seen(past, inputs, units2, exist2)
+            units = merged([self._past.propagate(seen), self._present.propagate(inputs)], "sum")
             units = replace(units, var2=units2) if pairs else units
-            return units, units
+            return (units, *exist), units
 
-        first, _ = step(None, jax.tree_util.tree_map(lambda part: part[0], rows))
-        _, later = jax.lax.scan(step, first, jax.tree_util.tree_map(lambda part: part[1:], rows))
+        start, first = step(None, jax.tree_util.tree_map(lambda part: part[0], rows))
+        _, later = jax.lax.scan(step, start, jax.tree_util.tree_map(lambda part: part[1:], rows))
         units = jax.tree_util.tree_map(
             lambda one, more: jnp.moveaxis(jnp.concatenate([one[None], more]), 0, axis), first, later
         )
@@ -167,13 +187,14 @@ class Recurrent(Layer):
         var2 = state.along2(units2) if units2 is not None else units.var2
         return replace(after, var1=units.var1, var2=var2, defect=units.defect, surplus=units.surplus)
 
-    def _seen(self, past: KernelState | None, now: KernelState, units2: Any) -> KernelState:
+    def _seen(self, past: tuple | None, now: KernelState, units2: Any, exist2: Any) -> KernelState:
         """What the recurrent weights act on: phi of the units one step before, nothing at first.
 
         Args:
-            past: the row of units one step before.
+            past: the row of units one step before, and which of either side exist.
             now: the row of inputs.
             units2: over pairs, the variances of units at all times of the second sequences; else None.
+            exist2: over pairs, which times of the second sequences exist.
         """
         if past is None:
             nothing, one = jnp.zeros_like(now.nngp), jnp.ones_like(now.nngp)
@@ -181,20 +202,26 @@ class Recurrent(Layer):
             var1, var2 = jnp.zeros_like(now.var1), jnp.zeros_like(now.var2)
             seen = replace(now, nngp=nothing, ntk=ntk, var1=var1, var2=var2, defect=one, surplus=one)
             if units2 is not None:
-                seen = replace(seen, var2=self.activation.second_moment(units2))
+                var2 = self.activation.second_moment(units2)
+                seen = replace(seen, var2=var2 if exist2 is None else jnp.where(exist2, var2, 0.0))
         else:
-            seen = self.activation.propagate(past)
+            units, *exist = past
+            seen = self.activation.propagate(units)
+            seen = seen if exist[0] is None else seen.nothing_but(*exist)
         return seen if units2 is None else _delayed(seen)
 
-    def _variances(self, inputs: jax.Array) -> jax.Array:
-        """The units' variances at all times, from those of the inputs; times last."""
+    def _variances(self, inputs: jax.Array, present: Any) -> jax.Array:
+        """The units' variances at all times, from those of the inputs, and which exist; times last."""
         w, u, b = (jnp.asarray(std, inputs.dtype) for std in (self.w_std, self.u_std, self.b_std))
 
-        def step(seen: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
-            var = (w * w * seen + b * b) + u * u * now
-            return self.activation.second_moment(var), var
+        def step(seen: jax.Array, now: tuple[jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
+            values, exist = now
+            var = (w * w * seen + b * b) + u * u * values
+            seen = self.activation.second_moment(var)
+            return seen if exist is None else jnp.where(exist, seen, 0.0), var
 
-        _, units = jax.lax.scan(step, jnp.zeros_like(inputs[..., 0]), jnp.moveaxis(inputs, -1, 0))
+        times = jax.tree_util.tree_map(lambda part: jnp.moveaxis(part, -1, 0), (inputs, present))
+        _, units = jax.lax.scan(step, jnp.zeros_like(inputs[..., 0]), times)
         return jnp.moveaxis(units, 0, -1)
 
 

@@ -19,7 +19,7 @@ from ntkit.numerics.trees import pytree
 class Scale(Layer):
     """Multiply feature i of the input by `scales[i]`: automatic relevance determination (MacKay 1994).
 
-    It stands first in a `Serial`: on hidden layers of infinite width separate scales have no meaning
+    It stands first in a `Serial`, or after `Mask`: on hidden layers of infinite width separate scales have no meaning
     of their own (they multiply `w_std` by their root mean square). The finite network keeps the scales
     fixed; learn them, as any leaf of the network, through the marginal likelihood.
 

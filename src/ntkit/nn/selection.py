@@ -86,6 +86,10 @@ class Index(Layer):
             raise ValueError(f"Index needs pixels that exist, got none of {sizes} at {self.where}.")
         return (input_shape[0], *kept, input_shape[-1])
 
+    def presence(self, present: Any) -> Any:
+        picked = self._select(present, range(1, present.ndim))
+        return picked if picked.ndim > 1 else None
+
     @property
     def homogeneity(self) -> float:
         return 1.0
@@ -147,6 +151,10 @@ class ImageResize(Layer):
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         check_spatial("ImageResize", input_shape, len(self.shape))
         return (input_shape[0], *self.shape, input_shape[-1])
+
+    def presence(self, present: Any) -> Any:
+        # A pixel that has a share of one that exists does.
+        return self._resize(jnp.asarray(present).astype(jnp.float32), range(1, present.ndim)) > 0
 
     @property
     def homogeneity(self) -> float:

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ntkit.nn.base import Layer, propagate_compiled, through
+from ntkit.nn.dense import Dense
 from ntkit.nn.law import Law
+from ntkit.nn.mask import Mask
 from ntkit.nn.scale import Scale
 from ntkit.nn.state import KernelState
 
@@ -28,8 +30,9 @@ class Serial(Layer):
         layers: the layers in order; nested `Serial`s are flattened into one.
 
     Raises:
-        ValueError: when it is empty, when something is not a layer, when one that acts on raw inputs (`Scale`) is not
-            in front, or when a layer has no infinite-width limit after those before it; the text names its position.
+        ValueError: when it is empty, when something is not a layer, when one that acts on raw inputs (`Scale`, `Mask`)
+            is not in front, or when a layer has no infinite-width limit after those before it; the text names its
+            position.
     """
 
     layers: tuple[Layer, ...]
@@ -44,7 +47,7 @@ class Serial(Layer):
         if not flat:
             raise ValueError("Serial needs at least one layer, got none.")
         for position, layer in enumerate(flat[1:], start=1):
-            if layer.stands_first and not all(isinstance(before, Scale) for before in flat[:position]):
+            if layer.stands_first and not _may_follow(layer, flat[:position]):
                 raise ValueError(f"{refused_place(layer)}, got position {position}. Move it.")
         object.__setattr__(self, "layers", tuple(flat))
         self.law(Law.unknown())
@@ -64,9 +67,24 @@ class Serial(Layer):
         return tuple(params)
 
     def apply(self, params: Any, x: Float[jax.Array, "*s c"]) -> Float[jax.Array, "*t k"]:
+        return self.apply_present(params, x, None)[0]
+
+    def apply_present(self, params: Any, x: Any, present: Any) -> tuple[Any, Any]:
         for layer, layer_params in zip(self.layers, params, strict=True):
-            x = layer.apply(layer_params, x)
-        return x
+            x, present = layer.apply_present(layer_params, x, present)
+        return x, present
+
+    def presence(self, present: Any) -> Any:
+        for layer in self.layers:
+            present = None if present is None else layer.presence(present)
+        return present
+
+    def present(self, x: Any) -> Any:
+        return self.layers[0].present(x)
+
+    @property
+    def stands_first(self) -> bool:
+        return self.layers[0].stands_first
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._shapes(input_shape)[-1]
@@ -170,7 +188,14 @@ class Serial(Layer):
 def refused_place(layer: Layer) -> str:
     """What is wrong with a layer on raw inputs that does not stand first."""
     name = type(layer).__name__
-    return f"{name if name == 'Scale' else repr(layer)} needs to stand first, on the inputs"
+    return f"{name if name in ('Scale', 'Mask') else repr(layer)} needs to stand first, on the inputs"
+
+
+def _may_follow(layer: Layer, before: list[Layer]) -> bool:
+    """Whether a layer on raw inputs may stand behind others: `Mask`, then `Scale`, or `Scale`, then `Dense(axis=)`."""
+    if isinstance(layer, Scale) and isinstance(before[0], Mask):
+        before = before[1:]
+    return isinstance(layer, Scale | Dense) and all(isinstance(other, Scale) for other in before)
 
 
 def _propagate_through(layers: tuple[Layer, ...], state: KernelState) -> KernelState:

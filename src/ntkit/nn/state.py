@@ -42,6 +42,8 @@ class KernelState:
         layout: of the spatial axes.
         own1: the first images with themselves, over pairs of pixels; None unless a later layer needs them.
         own2: the same of the second images.
+        present1: which pixels of the first images exist, shape (n1, *S); None for all. Elsewhere all is 0.
+        present2: the same of the second images, shape (n2, *S).
         mean1: first moment of one unit, `E f(x)`, the shape of `var1`; None where it is zero or not known.
         mean2: `E f(x')`, the shape of `var2`, or None.
         centred: whether it is known to be zero.
@@ -59,6 +61,8 @@ class KernelState:
     layout: Layout = "pixels"
     own1: Any = None
     own2: Any = None
+    present1: Any = None
+    present2: Any = None
     mean1: Any = None
     mean2: Any = None
     centred: bool = False
@@ -214,6 +218,40 @@ class KernelState:
             jnp.where(distance < noise, 0.0, distance) for distance in (pair.defect, pair.surplus)
         )
         return replace(self, var1=var1, var2=var2, defect=defect, surplus=surplus)
+
+    def kept(self, present1: Any, present2: Any) -> "KernelState":
+        """The state of images of which these pixels exist, shapes (n1, *S) and (n2, *S), and all others are 0."""
+        if present1 is None or not self.spatial:
+            return replace(self, present1=None, present2=None)
+        after = replace(self, present1=present1, present2=present2)
+        side1, side2 = after.presences
+        return after.nothing_but(after.along1(side1), after.along2(side2))
+
+    @property
+    def presences(self) -> tuple[Any, Any]:
+        """`present1` and `present2` with the axes of `variances`, shapes (n1, 1, *S) and (1, n2, *S)."""
+        if self.present1 is None or self.same:
+            return self.present1, self.present2
+        return self.present1[:, None], self.present2[None]
+
+    def nothing_but(self, side1: jax.Array, side2: jax.Array) -> "KernelState":
+        """The state of values that are 0 but where these tell otherwise, broadcastable to `var1` and `var2`."""
+
+        def keep(values: Any, present: jax.Array, otherwise: float) -> Any:
+            return None if values is None else jnp.where(present, values, otherwise)
+
+        both = side1 & side2
+        return replace(
+            self,
+            nngp=keep(self.nngp, both, 0.0),
+            ntk=keep(self.ntk, both, 0.0),
+            var1=keep(self.var1, side1, 0.0),
+            var2=keep(self.var2, side2, 0.0),
+            defect=keep(self.defect, both, 1.0),
+            surplus=keep(self.surplus, both, 1.0),
+            mean1=keep(self.mean1, side1, 0.0),
+            mean2=keep(self.mean2, side2, 0.0),
+        )
 
     def with_covariances(self, nngp: jax.Array, ntk: Any) -> "KernelState":
         """The state with other kernels over pairs of pixels, or of vectors.

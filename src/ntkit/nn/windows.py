@@ -6,6 +6,7 @@ Padding is that of XLA: "valid" none, "same" so many zeros that a stride of 1 ke
 
 from collections.abc import Sequence
 from itertools import product
+from math import prod
 from typing import Any, Literal
 
 import jax
@@ -112,6 +113,23 @@ def window_sums(
             total = total + _shifted(array, group, offset, w, stride)
         array = total
     return array
+
+
+def windows_present(
+    present: Any, window: Sequence[int], strides: Sequence[int], padding: Padding
+) -> jax.Array:
+    """Which windows exist, from which pixels do, shape (n, *S).
+
+    Without padding those of which every pixel does, otherwise those whose middle pixel does: just those that slide over
+    a sequence by itself, without what it was padded with (for strides, where these divide both lengths).
+    """
+    axes = tuple((axis,) for axis in range(1, present.ndim))
+    values = padded(jnp.asarray(present), axes, window, strides, padding)
+    if padding == "valid":
+        return window_sums(values.astype(jnp.int32), axes, window, strides) == prod(window)
+    for (axis,), w, stride in zip(axes, window, strides, strict=True):
+        values = _shifted(values, (axis,), (w - 1) // 2, w, stride)
+    return values
 
 
 def window_parts(values: jax.Array, window: Sequence[int], strides: Sequence[int], spatial: int) -> jax.Array:

@@ -166,9 +166,13 @@ def expansion_bounds(network: Layer, x: np.ndarray, ntk: bool) -> tuple[Expansio
     """
     reached = []
     with precision(np.float64):
+        present = network.present(x)
         x, network = np.asarray(network.prepare(x), np.float64), network.prepared
         if x.ndim > 2:
-            state = own_image_state(network, jnp.asarray(representative(x)), ntk)
+            some = representative(x)
+            state = own_image_state(
+                network, jnp.asarray(x[some]), ntk, None if present is None else present[some]
+            )
         else:
             state = KernelState.diagonal(jnp.asarray(np.unique(np.mean(x * x, axis=1))), x.shape[1], ntk)
         for layer in network.layers if isinstance(network, Serial) else (network,):
