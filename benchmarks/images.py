@@ -4,9 +4,9 @@
 
 PYTHON is as for `gram.py`. Every library runs in a process of its own and they take turns within one run; each gets as
 many images as suit it, and what is printed is milliseconds per pair, float32, two different sets of images. The first
-evaluation compiles and is not counted. Beside it the largest error of both of ntkit's kernels, in float32 and float64, between
-four images of which two are the same, relative to the float64 reference engine. `images.json`, `images.md` and `images.svg`
-are written to the folder.
+evaluation compiles and is not counted. Beside it the largest error of both of ntkit's kernels, in float32 and float64,
+between four images of which two are the same, relative to the float64 reference engine. `images.json`, `images.md` and
+`images.svg` are written to the folder.
 """
 
 import argparse

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ntkit.engines.fused.generate import TERMS, loop_source, module_source, sides_of
+from ntkit.engines.fused.generate import TERMS, loop_source, sides_of
 from ntkit.engines.fused.modules import load
 from ntkit.engines.fused.program import Program, side_values, trace
+from ntkit.engines.fused.strips import module_source
 from ntkit.engines.inputs import nearly_parallel
 from ntkit.engines.plan import Plan, run
 from ntkit.engines.reference import Grams, Prepared

@@ -6,7 +6,6 @@ planes of neighbouring offsets together; what it adds to is kept whole, and is w
 """
 
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 from math import prod
 
 from ntkit.errors import FusionError
@@ -166,10 +165,13 @@ def schedule_of(network: Layer, image: tuple[int, ...]) -> Schedule:
     if len(image) != 3:
         raise FusionError(f"images of {len(image) - 1} spatial axes, where 2 are supported")
     layers = network.layers if isinstance(network, Serial) else (network,)
-    first = tuple(takewhile(lambda layer: isinstance(layer, AvgPool | SumPool), layers))
-    for pooling in first:
-        image = pooling.output_shape((1, *image))[1:]
-    builder = _Builder(first)
+    first: list[AvgPool | SumPool] = []
+    for layer in layers:
+        if not isinstance(layer, AvgPool | SumPool):
+            break
+        first.append(layer)
+        image = layer.output_shape((1, *image))[1:]
+    builder = _Builder(tuple(first))
     value = builder.begin((image[0], image[1]), image[2])
     for position, layer in enumerate(layers[len(first) :], len(first)):
         try:
@@ -283,7 +285,8 @@ class _Builder:
         )
 
     def _pool(self, layer: AvgPool | SumPool, value: _Value) -> _Value:
-        after = layer.output_shape((1, *value.place.size, 1))[1:-1]
+        _, height, width, _ = layer.output_shape((1, *value.place.size, 1))
+        after = height, width
         self.buffers.append(after)
         buffer = len(self.buffers) - 1
         self.emit(value.level, Pool(value.slot, value.place, layer, after, buffer))
@@ -334,10 +337,11 @@ class _Builder:
             for step in steps:
                 if isinstance(step, Enter) and step.buffer is not None:
                     # An offset on a circular image is two differences of pixels.
-                    wanted[step.buffer] = tuple(
+                    down, across = (
                         ends | {end - size for end in ends} if circular else ends
                         for ends, size in zip(found, step.place.size, strict=True)
                     )
+                    wanted[step.buffer] = down, across
         return Schedule(self.first, tuple(levels), tuple(self.buffers), head, width)
 
 
