@@ -17,6 +17,7 @@ from ntkit.nn.dense import Dense
 from ntkit.nn.dropout import Dropout
 from ntkit.nn.flatten import Flatten
 from ntkit.nn.layer_norm import LayerNorm
+from ntkit.nn.linear_map import LinearMap
 from ntkit.nn.mask import Mask
 from ntkit.nn.other_convolutions import ConvLocal, ConvTranspose
 from ntkit.nn.parallel import Parallel, Repeat, Residual
@@ -55,6 +56,7 @@ __all__ = [
     "Index",
     "LayerNorm",
     "LeakyRelu",
+    "LinearMap",
     "Mask",
     "Mish",
     "Monomial",
