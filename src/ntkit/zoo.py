@@ -63,8 +63,8 @@ def mlp(depth: int = 3, width: int = 512, outputs: int = 1, b_std: float = 0.1) 
     """A fully connected ReLU network of `depth` hidden layers; images are flattened.
 
     >>> mlp(1, 64)
-    Serial(Flatten(), Dense(width=64, w_std=1.4142135623730951, b_std=0.1, parametrization='ntk'), Relu(), \
-Dense(width=1, w_std=1.0, b_std=0.0, parametrization='ntk'))
+    Serial(Flatten(), Dense(width=64, w_std=1.4142135623730951, b_std=0.1, parametrization='ntk', axis=-1), Relu(), \
+Dense(width=1, w_std=1.0, b_std=0.0, parametrization='ntk', axis=-1))
     """
     _check("mlp", depth)
     hidden = (Dense(width, _HE, b_std), Relu()) * depth

@@ -75,7 +75,7 @@ def test_kernels_agree_with_neural_tangents(name):
         assert np.abs(gram - expected).max() <= 1e-13 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", some(NETWORKS, ("flat", "gap_head", "pool_norm", "drop_gap")))
+@pytest.mark.parametrize("name", some(NETWORKS, ("flat", "gap_head", "pool_norm")))
 def test_grams_of_images_are_symmetric_semi_definite_with_the_diagonal_of_diag(name):
     kind, network = NETWORKS[name]
     x = inputs(kind)
@@ -108,8 +108,10 @@ def test_tiles_of_images_keep_within_the_budget():
     assert images.tile_side(NETWORKS["flat"][1], shape, 8, 100) > side
 
 
-def test_traced_kernels_of_images_are_the_concrete_ones_and_have_finite_gradients():
-    kind, network = NETWORKS["gap_head"]
+@pytest.mark.parametrize("name", ["small", pytest.param("gap_head", marks=pytest.mark.slow)])
+def test_traced_kernels_of_images_are_the_concrete_ones_and_have_finite_gradients(name):
+    small = nn.Serial(nn.Conv(8, (2, 2), w_std=1.3, b_std=0.2), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
+    kind, network = NETWORKS.get(name, ("2d", small))
     x = inputs(kind)
     x[0, 0, 0] = 0.0
     x[1] = x[0]

@@ -138,6 +138,8 @@ class Serial(Layer):
     def prepare(self, x: Any) -> Any:
         for layer in self.layers:
             x = layer.prepare(x)
+            if not layer.stands_first:
+                break
         return x
 
     @property

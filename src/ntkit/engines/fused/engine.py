@@ -23,6 +23,7 @@ from ntkit.errors import FusionError
 from ntkit.nn.activations.base import Activation
 from ntkit.nn.base import Layer
 from ntkit.nn.dense import Dense
+from ntkit.nn.flatten import Flatten
 from ntkit.nn.serial import Serial
 from ntkit.numerics.dtypes import precision
 
@@ -91,7 +92,8 @@ def _blocks(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], ...]:
     for layer in layers:
         if isinstance(layer, Activation) and blocks and isinstance(blocks[-1][-1], Dense):
             blocks[-1] = (*blocks[-1], layer)
-        else:
+        elif not isinstance(layer, Flatten):
+            # On vectors it does nothing.
             blocks.append((layer,))
     return tuple(blocks)
 
