@@ -226,7 +226,7 @@ def draw(measured: dict, path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from gram_picture import COLOURS, middle
+    from gram_picture import COLOURS
 
     figure, axes = plt.subplots(figsize=(9, 0.4 * len(measured) + 1.2), layout="constrained")
     names = list(measured)[::-1]
@@ -234,8 +234,8 @@ def draw(measured: dict, path: Path) -> None:
         ("ntkit", COLOURS["ntkit fused"]),
         ("neural-tangents", COLOURS["neural-tangents"]),
     ):
-        found = [(middle(measured[name], library), place) for place, name in enumerate(names)]
-        kept = [(time, place) for time, place in found if time is not None]
+        turns = [(measured[name].get(library), place) for place, name in enumerate(names)]
+        kept = [(statistics.median(r["wall"] for r in found), place) for found, place in turns if found]
         if kept:
             axes.plot(*zip(*kept, strict=True), "o", color=colour, label=library)
     axes.set(
