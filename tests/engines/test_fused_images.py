@@ -19,7 +19,7 @@ def pictures(dtype, shape=(5, 6, 2)):
     """Images with a duplicate, an opposite, a multiple, a near-duplicate, an empty one and one with black borders."""
     x = np.random.default_rng(0).standard_normal((8, *shape))
     x[1], x[2], x[3], x[4], x[5] = x[0], -x[0], 2 * x[0], x[0] + 1e-5, 0
-    x[6, 0], x[6, :, 0] = 0, 0
+    x[6, 0], x[6, ..., 0, :] = 0, 0
     return x.astype(dtype)
 
 
@@ -159,6 +159,22 @@ def test_both_engines_agree_on_every_schedule(name, end):
     )
     check_same(net, x)
     check_same(net, x[:3].astype("float32"), x[1:].astype("float32"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [nn.GlobalAvgPool(), nn.Flatten()], ids=repr)
+def test_both_engines_agree_on_sequences(end):
+    x = np.delete(pictures("float64", (9, 2)).reshape(8, 9, 2), 4, axis=0)
+    conv = nn.Conv(8, (3,), w_std=1.3, b_std=0.1)
+    strided = nn.Conv(8, (3,), (2,), "circular", w_std=1.2)
+    block = nn.Residual(nn.Serial(RELU, conv))
+    check_same(
+        nn.Serial(
+            nn.AvgPool((2,), (1,)), conv, block, RELU, nn.AvgPool((2,)), strided, RELU, end, nn.Dense(1)
+        ),
+        x,
+    )
+    check_same(nn.Serial(conv, RELU, nn.SumPool((3,)), conv, RELU, end, nn.Dense(1)), x[:3], x[2:])
 
 
 LAYERS = st.sampled_from(

@@ -209,11 +209,14 @@ def fill(fused: FusedImages, prepared: Prepared) -> Grams:
 
 
 def images_of(fused: FusedImages, x: np.ndarray) -> np.ndarray:
-    """The images that enter planes: those of the user, pooled where a network begins with that."""
+    """The images that enter planes: those of the user, pooled where a network begins with that.
+
+    Sequences become images of one row.
+    """
     with precision(fused.dtype):
         for pooling in fused.schedule.pooled_first:
             x = np.asarray(pooling.apply((), jnp.asarray(x)))
-    return x
+    return x[:, None] if x.ndim == 3 else x
 
 
 def diagonal(fused: FusedImages, x: np.ndarray, plan: Plan) -> Grams:

@@ -157,13 +157,13 @@ class Schedule:
 
 
 def schedule_of(network: Layer, image: tuple[int, ...]) -> Schedule:
-    """The schedule of a network for images of shape (height, width, channels).
+    """The schedule of a network for images (height, width, channels) or sequences (length, channels).
 
     Raises:
         FusionError: for a network without one; the text says which layer is why.
     """
-    if len(image) != 3:
-        raise FusionError(f"images of {len(image) - 1} spatial axes, where 2 are supported")
+    if len(image) not in (2, 3):
+        raise FusionError(f"images of {len(image) - 1} spatial axes, where 1 and 2 are supported")
     layers = network.layers if isinstance(network, Serial) else (network,)
     first: list[AvgPool | SumPool] = []
     for layer in layers:
@@ -172,7 +172,7 @@ def schedule_of(network: Layer, image: tuple[int, ...]) -> Schedule:
         first.append(layer)
         image = layer.output_shape((1, *image))[1:]
     builder = _Builder(tuple(first))
-    value = builder.begin((image[0], image[1]), image[2])
+    value = builder.begin(two(image[:-1]), image[-1])
     for position, layer in enumerate(layers[len(first) :], len(first)):
         try:
             if isinstance(layer, GlobalAvgPool | GlobalSumPool | Flatten):
@@ -258,8 +258,8 @@ class _Builder:
         )
 
     def _convolution(self, layer: Conv, value: _Value) -> _Value:
-        strides = layer.strides or (1, 1)
-        sizes = tuple(zip(value.place.size, layer.filter_shape, strides, strict=True))
+        shape, strides = two(layer.filter_shape), two(layer.strides or (1,) * len(layer.filter_shape))
+        sizes = tuple(zip(value.place.size, shape, strides, strict=True))
         before = tuple(amounts(*each, layer.padding)[0] for each in sizes)
         after = tuple(count(*each, layer.padding) for each in sizes)
         wraps = layer.padding == "circular" and any(sum(amounts(*each, layer.padding)) for each in sizes)
@@ -277,7 +277,7 @@ class _Builder:
             self.circular[value.level] = wraps
         together = tuple(old * new for old, new in zip(value.place.strides, strides, strict=True))
         place = Place(after, together)  # type: ignore[arg-type]
-        window = Window(layer.filter_shape, strides, before)  # type: ignore[arg-type]
+        window = Window(shape, strides, before)  # type: ignore[arg-type]
         # A convolution is an average over its window, and a dense layer at each pixel.
         dense = Dense(layer.width, layer.w_std, layer.b_std, layer.parametrization)
         return self._block(
@@ -285,7 +285,10 @@ class _Builder:
         )
 
     def _pool(self, layer: AvgPool | SumPool, value: _Value) -> _Value:
-        _, height, width, _ = layer.output_shape((1, *value.place.size, 1))
+        shape, strides = two(layer.window_shape), two(layer.strides or layer.window_shape)
+        height, width = (
+            count(*each, layer.padding) for each in zip(value.place.size, shape, strides, strict=True)
+        )
         after = height, width
         self.buffers.append(after)
         buffer = len(self.buffers) - 1
@@ -345,6 +348,11 @@ class _Builder:
         return Schedule(self.first, tuple(levels), tuple(self.buffers), head, width)
 
 
+def two(sizes: tuple[int, ...]) -> Sizes:
+    """Sizes down and across: a sequence is an image of one row."""
+    return (sizes[0], sizes[1]) if len(sizes) == 2 else (1, sizes[0])
+
+
 def replace_value(value: _Value, **changes: int | None) -> _Value:
     """A copy of a value with changes."""
     return replace(value, **changes)  # type: ignore[arg-type]
@@ -356,7 +364,7 @@ def _all_offsets(size: int, circular: bool) -> set[int]:
 
 def pool_shares(layer: AvgPool | SumPool, size: int, axis: int) -> list[list[tuple[int, float]]]:
     """For each pixel along an axis the windows that it lies in, with its share in each."""
-    window, stride = layer.window_shape[axis], (layer.strides or layer.window_shape)[axis]
+    window, stride = two(layer.window_shape)[axis], two(layer.strides or layer.window_shape)[axis]
     before, _ = amounts(size, window, stride, layer.padding)
     shares: list[list[tuple[int, float]]] = [[] for _ in range(size)]
     for number in range(count(size, window, stride, layer.padding)):
