@@ -50,7 +50,7 @@ def check_table(net, x, other=None):
             assert (np.abs(getattr(found, name) - getattr(exact, name)) <= allowed).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float64"])
 @pytest.mark.parametrize("depth", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_homogeneous_networks_are_tabulated_for_points_of_any_norm(depth, dtype):
     x = points(dtype)

@@ -128,7 +128,7 @@ SCHEDULES = {
     "pooled inputs": (nn.AvgPool((1, 2)), CONV, RELU, nn.AvgPool((2, 2), padding="circular"), CONV, RELU),
     "strides": (nn.Conv(8, (3, 3), (2, 1)), RELU, nn.Conv(8, (2, 2), (1, 2)), RELU, nn.Conv(8, (1, 1), (2, 2)), RELU),
     "valid": (nn.Conv(8, (2, 3), padding="valid"), RELU, nn.Conv(8, (3, 1), (2, 2), "valid"), RELU),
-    "circular": (CIRCULAR, RELU, nn.Conv(8, (1, 2), (1, 2), "circular"), RELU, nn.AvgPool((2, 2)), CONV, RELU),
+    "circular": (CIRCULAR, RELU, nn.Conv(8, (1, 2), (1, 2), "circular"), RELU, nn.AvgPool((2, 2)), CIRCULAR, RELU),
     "residual": (CONV, BLOCK, BLOCK, RELU),
     "strided residual": (
         CONV,
@@ -185,7 +185,7 @@ LAYERS = st.sampled_from(
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(layers=st.lists(LAYERS, min_size=1, max_size=7), flat=st.booleans(), seed=st.integers(0, 99))
 def test_both_engines_agree_on_drawn_networks(layers, flat, seed):
     """More is allowed than elsewhere: activations after pooling know their angles from variances alone."""

@@ -124,7 +124,8 @@ def test_finite_networks_tend_to_both_kernels(name, parametrization):
         assert (np.abs(values.mean(axis=0) - exact) < bound).all()
 
 
-@pytest.mark.parametrize("end", ["flat", pytest.param("sum", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["flat", "sum"])
 def test_absent_times_carry_nothing(end):
     """Two sequences in a row, absent times around them, are the two by themselves, with cos(0) = 1 or without."""
     absent, first, second = np.full((2, 2, 2), -5.0), sequences(2), sequences(2, seed=1)

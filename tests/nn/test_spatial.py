@@ -293,6 +293,7 @@ def test_a_plan_says_that_few_images_take_the_reference_engine():
     assert plan.engine == "reference" and "pairs of pixels do not repay compiling" in plan.reason
 
 
+@pytest.mark.slow
 def test_expansions_in_networks_of_images_reach_their_tolerance():
     """Tanh as a plain expansion against erf's closed form is another function; erf itself by expansion is the same."""
     network = nn.Serial(conv((3, 3)), nn.Elementwise(jax.scipy.special.erf), pooled, dense)
