@@ -69,6 +69,80 @@ def as_input_pair(who: str, x1: Array, x2: Array | None) -> tuple[Array, Array |
     return x1, x2
 
 
+def as_examples(who: str, x: Any, name: str = "x") -> int:
+    """Check a pytree of arrays that share their first axis, one entry of it an example; returns their number.
+
+    Floating arrays must be finite; integers (tokens) and booleans (masks) are handed to f as they are.
+
+    Raises:
+        ValueError: naming `who`, the argument and the remedy.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(x)
+    for path, leaf in leaves:
+        here = name + jax.tree_util.keystr(path)
+        if not isinstance(leaf, jax.Array | np.ndarray):
+            raise ValueError(
+                f"{who} needs {here} as an array, got {type(leaf).__name__}. Use numpy.asarray({here})."
+            )
+        if leaf.ndim == 0 or 0 in leaf.shape:
+            raise ValueError(
+                f"{who} needs {here} of shape (points, ...) with at least one point and one feature, "
+                f"got shape {leaf.shape}."
+            )
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            check_finite(who, leaf, here)
+        elif leaf.dtype.kind not in "iub":
+            raise ValueError(
+                f"{who} needs {here} of floating-point numbers, integers or booleans, got {leaf.dtype}. "
+                f"Use {here}.astype('float64')."
+            )
+    lengths = {leaf.shape[0] for _, leaf in leaves}
+    if len(lengths) != 1:
+        raise ValueError(
+            f"{who} needs {name} as an array, or arrays with one first axis (the points), "
+            f"got lengths {sorted(lengths)}."
+        )
+    return lengths.pop()
+
+
+def as_example_pair(who: str, x1: Any, x2: Any) -> tuple[int, int]:
+    """Check two sets of examples against each other, one shape and dtype of an example; returns their numbers."""
+    n = as_examples(who, x1, "x1")
+    if x2 is None:
+        return n, n
+    m = as_examples(who, x2, "x2")
+    if jax.tree_util.tree_structure(x1) != jax.tree_util.tree_structure(x2):
+        raise ValueError(f"{who} needs x1 and x2 of one structure, got {_shapes(x1)} and {_shapes(x2)}.")
+    for left, right in zip(jax.tree_util.tree_leaves(x1), jax.tree_util.tree_leaves(x2), strict=True):
+        if left.shape[1:] != right.shape[1:]:
+            raise ValueError(
+                f"{who} needs points of one shape, got {left.shape[1:]} in x1 and {right.shape[1:]} in x2."
+            )
+        if left.dtype != right.dtype:
+            raise ValueError(
+                f"{who} needs x1 and x2 of one dtype, got {left.dtype} and {right.dtype}. Convert one with astype."
+            )
+    return n, m
+
+
+def _shapes(x: Any) -> Any:
+    return jax.tree_util.tree_map(lambda leaf: leaf.shape, x)
+
+
+def working_dtype(params: Params, x: Any) -> np.dtype:
+    """The precision of a derivative: that of the inputs' floating arrays; where there are none, the parameters'."""
+    for tree in (x, params):
+        # NumPy's own dtypes: JAX would round float64 down to its current setting.
+        kinds = [
+            np.asarray(leaf).dtype if np.isscalar(leaf) else leaf.dtype
+            for leaf in jax.tree_util.tree_leaves(tree)
+        ]
+        floating = [kind for kind in kinds if jnp.issubdtype(kind, jnp.floating)]
+        if floating:
+            return np.result_type(*floating)
+    raise ValueError("A derivative needs floating-point parameters.")
+
+
 def as_params(who: str, params: Params, dtype: Any) -> Params:
     """The parameters as JAX arrays of `dtype`; call it inside `precision(dtype)` to keep 64 bits.
 
@@ -87,6 +161,38 @@ def as_params(who: str, params: Params, dtype: Any) -> Params:
             f"{who} needs at least one parameter, got {params!r}. Pass the pytree that f takes first."
         )
     return jax.tree_util.tree_map(lambda leaf: jnp.asarray(leaf, dtype=dtype), params)
+
+
+def one_example(f: Callable[[Params, Any], Any]) -> Callable[[Params, Any], jax.Array]:
+    """The function of a single example, its outputs (arrays of any shape, in any pytree) joined to a vector (k,)."""
+
+    def single(params: Params, point: Any) -> jax.Array:
+        outputs = f(params, jax.tree_util.tree_map(lambda leaf: leaf[None], point))
+        parts = [leaf.reshape(-1) for leaf in jax.tree_util.tree_leaves(outputs)]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+    return single
+
+
+def count_joined_outputs(who: str, f: Callable[[Params, Any], Any], params: Params, x: Any) -> int:
+    """How many numbers f returns for one point, over all its outputs; found without computing anything.
+
+    Raises:
+        ValueError: when f returns something else than floating arrays of shape (points, outputs, ...).
+    """
+    two = jax.tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), x)
+    outputs = jax.tree_util.tree_leaves(jax.eval_shape(f, params, two))
+    for output in outputs:
+        if output.ndim < 2 or output.shape[0] != 2 or 0 in output.shape:
+            raise ValueError(
+                f"{who} needs f(params, x) of shape (points, outputs), got {output.shape} for 2 points. "
+                "A single output is returned as f[:, None]; further axes are joined to outputs."
+            )
+        if not jnp.issubdtype(output.dtype, jnp.floating):
+            raise ValueError(f"{who} needs f(params, x) in floating point, got {output.dtype}.")
+    if not outputs:
+        raise ValueError(f"{who} needs f(params, x) to return an array, got nothing.")
+    return sum(int(np.prod(output.shape[1:])) for output in outputs)
 
 
 def count_outputs(who: str, f: Function, params: Params, x: Array) -> int:

@@ -1,60 +1,65 @@
-"""The empirical neural tangent kernel of any JAX function, computed tile by tile inside a memory budget."""
+"""The empirical neural tangent kernel of any JAX function, layer by layer, tile by tile inside a memory budget."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ntkit.empirical.alone import check_examples_alone
+from ntkit.empirical.contraction import Contraction, Full, PerOutput, Traced
 from ntkit.empirical.function import (
     Function,
     Params,
-    as_input_pair,
-    as_inputs,
+    as_example_pair,
+    as_examples,
     as_params,
     check_function,
-    count_outputs,
+    count_joined_outputs,
+    working_dtype,
 )
-from ntkit.empirical.jacobian import Jacobian, contract_full, contract_traced, jacobian, square_norms
+from ntkit.empirical.gram import concrete_grams, traced_grams
+from ntkit.empirical.plan import Method, Plan, Study, make_plan, study
+from ntkit.empirical.selection import Parameters, as_parameters, chosen_leaves, names_of
+from ntkit.empirical.tiles import compiled_diagonal, own_diagonal
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
 
-COPIES = 4
-"""Jacobian tiles alive at once: that of the row, that of the column, and two while one is computed."""
 
-_jacobian = jax.jit(jacobian, static_argnums=0)
-_contract_traced = jax.jit(contract_traced)
-_contract_full = jax.jit(contract_full)
-_square_norms = jax.jit(square_norms)
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["f", "memory_limit"])
+@jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True, eq=False, repr=False)
 class EmpiricalNTK(Kernel):
     """The tangent kernel of a finite function at its parameters, traced over outputs.
 
-    `Θ(x, x') = (1/O) Σ_o Σ_p ∂_p f_o(x; θ) ∂_p f_o(x'; θ)`, shape (n, m): the O x O block
-    `J(x) J(x')ᵀ` (see `full`) traced and divided by the number of outputs, so that it tends to
-    `NTK(network)` as the width grows, with O(1/√width) fluctuations. Jacot, Gabriel & Hongler
-    (2018, "Neural tangent kernel", section 4).
+    `Θ(x, x') = (1/O) Σ_o Σ_p ∂_p f_o(x; θ) ∂_p f_o(x'; θ)`, shape (n, m): the O x O block `J(x) J(x')ᵀ` (see `full`)
+    traced and divided by the number of outputs, so that it tends to `NTK(network)` as the width grows, with O(1/√width)
+    fluctuations. Jacot, Gabriel & Hongler (2018, "Neural tangent kernel", section 4).
 
-    The Jacobians of one row of tiles are kept while the columns pass; a Gram matrix costs
-    `n m O P` multiplications (P parameters) and about `memory_limit` bytes beside its result.
+    Computed layer by layer: where a parameter meets data in a product, a convolution or a lookup, its gradient is a
+    sum over positions of outer products (what went in) x (cotangent of what came out), and the kernel follows from the
+    Grams of the two without forming a gradient (Novak, Sohl-Dickstein & Schoenholz 2022, "Fast finite width neural tangent
+    kernel"). Every other parameter takes rows of the Jacobian, so the result is exact for any function; `plan` shows
+    which parameter is held in which form, and what it costs.
 
-    The dtype is that of the inputs: the parameters are converted to it, so NumPy float64 inputs
-    give a float64 kernel even of parameters drawn in float32, whatever the JAX configuration.
-    Under `jit`, `grad` and `vmap` the kernel is a pure function.
+    The dtype is that of the inputs' floating arrays: the parameters are converted to it, so NumPy float64 inputs give a
+    float64 kernel even of parameters drawn in float32, whatever the JAX configuration. Inputs of integers alone (tokens)
+    take the parameters' dtype. Under `jit`, `grad` and `vmap` the kernel is a pure function.
 
     Args:
-        f: `f(params, x)`, inputs (n, ...) to outputs (n, O); each point is treated alone (a function
-            that mixes its batch, such as batch normalisation, is evaluated on batches of one).
+        f: `f(params, x)`, inputs (n, ...) or a pytree of such arrays to outputs (n, ...) or a pytree of such arrays,
+            joined to O numbers a point; each point is treated alone, and a function that mixes the points of a batch
+            (batch normalisation or dropout in training mode) is refused.
         params: pytree of floating-point arrays.
-        memory_limit: bytes that Jacobians may take (default 1 GiB).
+        parameters: over which the kernel is taken: None for all; names ("head", "blocks/0/attention") or shell
+            patterns ("*lora*") of paths; a function of a path; or booleans in the shape of `params`.
+        method: "layerwise", "jacobian" (rows for every parameter), "products" (no derivative is kept: products with the
+            Jacobian and its transpose), or "auto": layer by layer where a form is found and fits the memory.
+        memory_limit: bytes that derivatives may take (default 1 GiB).
 
     >>> import numpy as np
     >>> EmpiricalNTK(lambda w, x: x @ w, np.zeros((2, 1)))(np.array([[1.0, 2.0], [0.0, 3.0]]))
@@ -65,9 +70,30 @@ class EmpiricalNTK(Kernel):
     f: Function
     params: Params
     memory_limit: int = 2**30
+    parameters: Parameters = None
+    method: Literal["auto"] | Method = "auto"
 
     def __post_init__(self):
         check_function("EmpiricalNTK", self.f)
+        if self.method not in ("auto", "layerwise", "jacobian", "products"):
+            raise ValueError(
+                "EmpiricalNTK needs method as 'auto', 'layerwise', 'jacobian' or 'products', "
+                f"got {self.method!r}."
+            )
+        object.__setattr__(self, "parameters", as_parameters(self.parameters))
+
+    def tree_flatten(self) -> tuple[tuple[Params], tuple[Any, ...]]:
+        """The parameters are leaves, all else is structure."""
+        return (self.params,), (self.f, self.memory_limit, self.parameters, self.method)
+
+    @classmethod
+    def tree_unflatten(cls, structure: tuple[Any, ...], leaves: tuple[Params]) -> "EmpiricalNTK":
+        """Rebuilt without checks: JAX fills leaves with placeholders."""
+        kernel = object.__new__(cls)
+        names = ("f", "memory_limit", "parameters", "method", "params")
+        for name, value in zip(names, (*structure, *leaves), strict=True):
+            object.__setattr__(kernel, name, value)
+        return kernel
 
     def __repr__(self) -> str:
         sizes = [np.size(leaf) for leaf in jax.tree_util.tree_leaves(self.params)]
@@ -75,121 +101,132 @@ class EmpiricalNTK(Kernel):
             f"EmpiricalNTK({getattr(self.f, '__qualname__', type(self.f).__name__)}, {sum(sizes)} parameters)"
         )
 
-    def __call__(
-        self, x1: Float[Array, "n *d"], x2: Float[Array, "m *d"] | None = None
-    ) -> Float[Array, "n m"]:
-        """The output-traced kernel; with `x2=None` exactly symmetric, each Jacobian pair visited once.
+    def __call__(self, x1: Any, x2: Any = None) -> Float[Array, "n m"]:
+        """The output-traced kernel; with `x2=None` exactly symmetric, each pair of points visited once.
 
         Raises:
-            ValueError: when the Jacobian of a single point exceeds `memory_limit`, when f does not
-                return (n, O), or when a derivative is not finite.
+            ValueError: when the derivatives of a single point exceed `memory_limit` in the method asked for, when f
+                does not return (n, ...) or mixes its points, or when a derivative is not finite.
+            MemoryError: when the result is larger than the machine's memory.
         """
-        return self._gram(x1, x2, _contract_traced, (1, 0))
+        return self._grams(x1, x2, Traced())[0]
 
-    def full(
-        self, x1: Float[Array, "n *d"], x2: Float[Array, "m *d"] | None = None
-    ) -> Float[Array, "n m k k"]:
+    def per_output(self, x1: Any, x2: Any = None) -> Float[Array, "n m k"]:
+        """`Σ_p ∂_p f_o(x_i) ∂_p f_o(x'_j)` for each output: the diagonal of `full` over outputs, shape (n, m, k)."""
+        return self._grams(x1, x2, PerOutput())[0]
+
+    def full(self, x1: Any, x2: Any = None) -> Float[Array, "n m k k"]:
         """`Θ_ab(x_i, x'_j) = Σ_p ∂_p f_a(x_i) ∂_p f_b(x'_j)`, shape (n, m, k, k), not divided by k."""
-        return self._gram(x1, x2, _contract_full, (1, 0, 3, 2))
+        return self._grams(x1, x2, Full())[0]
 
-    def diag(self, x: Float[Array, "n *d"]) -> Float[Array, " n"]:
+    def blocks(
+        self, x1: Any, x2: Any = None, by: Callable[[str], str] | None = None
+    ) -> dict[str, Float[Array, "n m"]]:
+        """The output-traced kernel of each block of parameters, (n, m) each; their sum is the kernel.
+
+        Args:
+            x1: inputs.
+            x2: other inputs, or None.
+            by: the block's name for a parameter's path; by default every leaf is a block of its own path.
+        """
+        names = names_of(self.params)
+        chosen = chosen_leaves("EmpiricalNTK", self.params, self.parameters)
+        labels = {
+            number: name if by is None else by(name)
+            for number, name in enumerate(names)
+            if chosen[number] is not False
+        }
+        wanted = tuple(dict.fromkeys(labels.values()))
+        return dict(zip(wanted, self._grams(x1, x2, Traced(), labels), strict=True))
+
+    def diag(self, x: Any) -> Float[Array, " n"]:
         """`(1/O) Σ_op (∂_p f_o(x_i))²` for each point, without the matrix."""
-        x = as_inputs("EmpiricalNTK", x)
-        concrete = is_concrete((self.params, x))
-        numpy = concrete and is_numpy(x)
-        with precision(x.dtype) if numpy else nullcontext():
-            params, tile = self._prepare(x)
+        n = as_examples("EmpiricalNTK", x)
+        with self._setting(x) as (params, left, known, concrete, numpy):
+            plan = self._plan(known, n, 1, Traced(), symmetric=False)
+            run = compiled_diagonal if concrete else own_diagonal
+            result = run(self.f, plan.groups(None), plan.chunk, params, self._masks(), left)
+            return _checked(np.array(result) if numpy else result)
+
+    def plan(
+        self, x1: Any, x2: Any = None, *, kind: Literal["traced", "per_output", "full"] = "traced"
+    ) -> Plan:
+        """How the kernel between these points would be computed; printed, a table of leaves, bytes and operations."""
+        n, m = as_example_pair("EmpiricalNTK", x1, x2)
+        contraction = {"traced": Traced(), "per_output": PerOutput(), "full": Full()}[kind]
+        with self._setting(x1) as (_, _, known, _, _):
+            return self._plan(known, n, m, contraction, symmetric=x2 is None)
+
+    def _grams(
+        self, x1: Any, x2: Any, contraction: Contraction, labels: dict[int, str] | None = None
+    ) -> tuple[Any, ...]:
+        """The kernel of each group of parameters."""
+        n, m = as_example_pair("EmpiricalNTK", x1, x2)
+        with self._setting(x1, x2) as (params, left, known, concrete, numpy):
+            right = None if x2 is None else jax.tree_util.tree_map(jnp.asarray, x2)
+            plan = self._plan(known, n, m, contraction, symmetric=x2 is None)
+            parts = (self.f, plan.groups(labels), plan, contraction, params, self._masks(), left, right)
             if not concrete:
-                return jax.lax.map(
-                    lambda point: square_norms(jacobian(self.f, params, point[None]))[0],
-                    jnp.asarray(x),
-                    batch_size=tile,
-                )
-            parts = [
-                _finished(_square_norms(_jacobian(self.f, params, jnp.asarray(part))), numpy)
-                for part in _parts(x, tile)
-            ]
-            return _checked(np.concatenate(parts) if numpy else jnp.concatenate(parts))
+                return traced_grams(*parts)
+            return tuple(_checked(gram if numpy else jnp.asarray(gram)) for gram in concrete_grams(*parts))
 
-    def _prepare(self, x: Array) -> tuple[Any, int]:
-        """Parameters in the dtype of `x`, and how many points' Jacobians fit the budget."""
-        points = jnp.asarray(x[:1])
-        params = as_params("EmpiricalNTK", self.params, points.dtype)
-        outputs = count_outputs("EmpiricalNTK", self.f, params, points)
-        parameters = sum(leaf.size for leaf in jax.tree_util.tree_leaves(params))
-        bytes_per_point = COPIES * outputs * parameters * points.dtype.itemsize
-        tile = int(self.memory_limit) // bytes_per_point
-        if tile == 0:
-            raise ValueError(
-                f"EmpiricalNTK needs memory_limit >= {bytes_per_point} bytes for the Jacobian of one point "
-                f"({outputs} outputs x {parameters} parameters, {COPIES} copies), got {self.memory_limit}. "
-                "Raise memory_limit, use float32 inputs, or a function with fewer outputs."
+    @contextmanager
+    def _setting(self, x: Any, other: Any = None) -> Iterator[tuple[Params, Any, Study, bool, bool]]:
+        """Parameters and inputs as JAX arrays of one precision, and what is known of f for them.
+
+        Then whether all of it holds numbers, and whether the answer is due as NumPy.
+        """
+        given = is_concrete((self.params, x, other))
+        numpy = given and is_numpy(*jax.tree_util.tree_leaves((x, other)))
+        dtype = working_dtype(self.params, x)
+        with precision(dtype) if numpy else nullcontext():
+            params = as_params("EmpiricalNTK", self.params, dtype)
+            inputs = jax.tree_util.tree_map(jnp.asarray, x)
+            known = self._study(params, inputs, given)
+            yield params, inputs, known, given and known.closed, numpy
+
+    def _study(self, params: Params, x: Any, given: bool) -> Study:
+        """What is known of f for inputs like `x`; looked at once."""
+        leaves, structure = jax.tree_util.tree_flatten(x)
+        key = (structure, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves), given)
+        if key not in self._seen:
+            count_joined_outputs("EmpiricalNTK", self.f, params, x)
+            structs, point = (
+                jax.tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+                for tree in (params, jax.tree_util.tree_map(lambda leaf: leaf[0], x))
             )
-        return params, tile
+            chosen = chosen_leaves("EmpiricalNTK", self.params, self.parameters)
+            known = study(self.f, structs, point, chosen)
+            if given and known.closed:
+                check_examples_alone("EmpiricalNTK", self.f, params, x)
+            self._seen[key] = known
+        return self._seen[key]
 
-    def _gram(
-        self,
-        x1: Array,
-        x2: Array | None,
-        contract: Callable[[Jacobian, Jacobian], jax.Array],
-        axes: tuple[int, ...],
-    ) -> Any:
-        """Contract the Jacobians of all pairs; `axes` is how a block of (x, x') becomes one of (x', x)."""
-        x1, x2 = as_input_pair("EmpiricalNTK", x1, x2)
-        concrete = is_concrete((self.params, x1, x2))
-        numpy = concrete and is_numpy(x1, x2)
-        with precision(x1.dtype) if numpy else nullcontext():
-            params, tile = self._prepare(x1)
-            if not concrete:
-                right = None if x2 is None else jnp.asarray(x2)
-                return self._traced_gram(params, jnp.asarray(x1), right, tile, contract, axes)
-            rows, columns = _parts(x1, tile), _parts(x1 if x2 is None else x2, tile)
-            blocks: list[list[Any]] = []
-            for i, row in enumerate(rows):
-                left = _jacobian(self.f, params, jnp.asarray(row))
-                blocks.append([])
-                for j, column in enumerate(columns):
-                    if x2 is None and j < i:
-                        block = blocks[j][i].transpose(axes)
-                    elif x2 is None and j == i:
-                        block = contract(left, left)
-                        block = _finished((block + block.transpose(axes)) / 2, numpy)
-                    else:
-                        right = _jacobian(self.f, params, jnp.asarray(column))
-                        block = _finished(contract(left, right), numpy)
-                    blocks[i].append(block)
-            library = np if numpy else jnp
-            return _checked(
-                library.concatenate([library.concatenate(line, axis=1) for line in blocks], axis=0)
-            )
+    def _plan(self, known: Study, n: int, m: int, contraction: Contraction, *, symmetric: bool) -> Plan:
+        return make_plan(
+            "EmpiricalNTK",
+            known,
+            chosen_leaves("EmpiricalNTK", self.params, self.parameters),
+            contraction,
+            n,
+            m,
+            symmetric=symmetric,
+            method=self.method,
+            memory_limit=int(self.memory_limit),
+        )
 
-    def _traced_gram(self, params, x1, x2, tile, contract, axes) -> jax.Array:
-        """The same under a JAX transformation: one block when it fits, else a sequential map over tiles."""
-        right = x1 if x2 is None else x2
-        if max(x1.shape[0], right.shape[0]) <= tile:
-            left_rows = jacobian(self.f, params, x1)
-            gram = contract(left_rows, left_rows if x2 is None else jacobian(self.f, params, x2))
-        else:
+    def _masks(self) -> dict[int, jax.Array]:
+        chosen = chosen_leaves("EmpiricalNTK", self.params, self.parameters)
+        return {
+            number: jnp.asarray(choice)
+            for number, choice in enumerate(chosen)
+            if isinstance(choice, np.ndarray)
+        }
 
-            def line(point):
-                row = jacobian(self.f, params, point[None])
-
-                def entry(other):
-                    return contract(row, jacobian(self.f, params, other[None]))[0, 0]
-
-                return jax.lax.map(entry, right, batch_size=tile)
-
-            gram = jax.lax.map(line, x1, batch_size=tile)
-        return (gram + gram.transpose(axes)) / 2 if x2 is None else gram
-
-
-def _parts(x: Array, size: int) -> list[Array]:
-    return [x[start : start + size] for start in range(0, x.shape[0], size)]
-
-
-def _finished(block: jax.Array, numpy: bool) -> Any:
-    """Wait for a block, so that the Jacobians of many tiles do not pile up in the dispatch queue."""
-    return np.array(block) if numpy else jax.block_until_ready(block)
+    @cached_property
+    def _seen(self) -> dict[Any, Study]:
+        """What was found out about f at inputs of given shapes."""
+        return {}
 
 
 def _checked(result: Any) -> Any:

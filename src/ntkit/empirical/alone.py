@@ -1,0 +1,45 @@
+"""Whether a function treats each of its points alone; one that mixes them has no kernel between two points."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@partial(jax.jit, static_argnums=0)
+def _together_and_alone(f: Callable[[Any, Any], Any], params: Any, two: Any) -> tuple[list, list]:
+    first = jax.tree_util.tree_map(lambda leaf: leaf[:1], two)
+    with jax.default_matmul_precision("highest"):
+        return (
+            [output[:1] for output in jax.tree_util.tree_leaves(f(params, two))],
+            jax.tree_util.tree_leaves(f(params, first)),
+        )
+
+
+def check_examples_alone(who: str, f: Callable[[Any, Any], Any], params: Any, x: Any) -> None:
+    """Compare the outputs of the first point beside another point with its outputs alone.
+
+    Raises:
+        ValueError: when they differ by more than rounding in another order can explain.
+    """
+
+    def two_of(leaf: jax.Array) -> jax.Array:
+        return leaf[:2] if leaf.shape[0] > 1 else jnp.concatenate([leaf, jnp.zeros_like(leaf)])
+
+    together, alone = _together_and_alone(f, params, jax.tree_util.tree_map(two_of, x))
+    for a, b in zip(together, alone, strict=True):
+        scale = float(jnp.max(jnp.abs(b)))
+        difference = float(jnp.max(jnp.abs(a - b)))
+        # Rounding in another order errs by some thousand roundings at the most; statistics of a batch by parts of one.
+        if difference > 1e4 * float(jnp.finfo(b.dtype).eps) * scale or (
+            np.isnan(difference) and np.isfinite(scale)
+        ):
+            raise ValueError(
+                f"{who} needs f to treat each point alone, got outputs of the first point that change by "
+                f"{difference / scale if scale else difference:.1e} (relative) when another point is beside it. Batch "
+                "normalisation and dropout in training mode do that: there is no kernel between two points then. "
+                "Use evaluation mode (stored statistics, no dropout)."
+            )

@@ -1,0 +1,238 @@
+"""Which derivatives are held in which form, in tiles of which size: the cost model of the tangent kernel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from ntkit.empirical.contraction import Contraction
+from ntkit.empirical.function import one_example
+from ntkit.empirical.selection import Chosen, names_of
+from ntkit.empirical.structure import Lookup, Use, find_uses
+from ntkit.empirical.trace import trace
+from ntkit.numerics.dtypes import is_concrete
+
+Method = Literal["layerwise", "jacobian", "products"]
+Form = Literal["pairs", "gradients", "rows"]
+
+CHUNK_BYTES = 2**25
+"""What the derivatives of the examples evaluated together may take while they are computed: about a cache."""
+
+
+@dataclass(frozen=True)
+class LeafPlan:
+    """How the derivatives of one leaf are held.
+
+    Attributes:
+        name: path in the parameters.
+        shape: shape of the leaf.
+        form: "pairs" (in factors, multiplied for all pairs of positions), "gradients" (formed from factors, one matrix
+            product an example) or "rows" (by automatic differentiation).
+        kept: numbers kept per example.
+        multiplications: multiply-adds for the whole kernel, beyond the passes through f.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    form: Form
+    kept: int
+    multiplications: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the tangent kernel between n and m points will be computed.
+
+    Attributes:
+        method: "layerwise", "jacobian" or "products".
+        n, m: numbers of points; symmetric: whether they are the same.
+        outputs: number of outputs k.
+        leaves: one plan per leaf of the parameters that is differentiated, by number of the leaf.
+        itemsize: bytes of a number.
+        passing: numbers that pass per example while its derivatives are computed.
+        chunk: examples whose derivatives are computed together.
+        rows, columns: examples whose derivatives are kept at a time.
+    """
+
+    method: Method
+    n: int
+    m: int
+    symmetric: bool
+    outputs: int
+    leaves: tuple[tuple[int, LeafPlan], ...]
+    itemsize: int
+    passing: int
+    chunk: int
+    rows: int
+    columns: int
+
+    @property
+    def kept(self) -> int:
+        """Numbers kept per example, over all leaves."""
+        return sum(leaf.kept for _, leaf in self.leaves)
+
+    @property
+    def multiplications(self) -> int:
+        """Multiply-adds beyond the passes through f."""
+        return sum(leaf.multiplications for _, leaf in self.leaves)
+
+    @property
+    def bytes(self) -> int:
+        """Memory beside parameters, inputs and result."""
+        examples = self.rows if self.symmetric and self.rows >= self.n else self.rows + self.columns
+        return self.itemsize * (self.kept * examples + self.passing * self.chunk)
+
+    def groups(self, labels: dict[int, str] | None) -> tuple[tuple[tuple[int, Form], ...], ...]:
+        """Leaf numbers and forms, in one group or by label: what compiled code depends on."""
+        forms = [(number, leaf.form) for number, leaf in self.leaves]
+        if labels is None:
+            return (tuple(forms),)
+        names = dict.fromkeys(labels.values())
+        return tuple(tuple(pair for pair in forms if labels[pair[0]] == name) for name in names)
+
+    def __str__(self) -> str:
+        """A table with a line for every leaf."""
+        head = (
+            f"{self.method}: {self.n} x {self.m} points, {self.outputs} outputs, "
+            f"{self.rows} x {self.columns} at a time (evaluated by {self.chunk}), "
+            f"{self.bytes / 2**20:.1f} MiB, {self.multiplications:.2e} multiply-adds beside the passes through f"
+        )
+        width = max([len(leaf.name) for _, leaf in self.leaves], default=0)
+        lines = [
+            f"  {leaf.name:<{width}}  {leaf.shape!s:<18} {leaf.form:<10} {leaf.kept * self.itemsize:>10} bytes a point"
+            f"  {leaf.multiplications:.2e} multiply-adds"
+            for _, leaf in self.leaves
+        ]
+        return "\n".join([head, *lines])
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is known of `f` at parameters and inputs of given shapes; it holds no numbers.
+
+    Attributes:
+        names: of the leaves of the parameters.
+        shapes: of the leaves.
+        itemsize: bytes of a number.
+        outputs: number of outputs k.
+        uses: the uses of each leaf that has structure.
+        passing: numbers that appear on one example's way through f.
+        closed: whether f closes over nothing that JAX is tracing.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    itemsize: int
+    outputs: int
+    uses: dict[int, tuple[Use, ...]]
+    passing: int
+    closed: bool
+
+
+def study(f: Callable[[Any, Any], Any], params: Any, point: Any, chosen: tuple[Chosen, ...]) -> Study:
+    """Trace one example's way through f and look for structure."""
+    program = trace(one_example(f), params, point)
+    leaves = jax.tree_util.tree_leaves(params)
+    return Study(
+        names_of(params),
+        tuple(np.shape(leaf) for leaf in leaves),
+        max(np.dtype(leaf.dtype).itemsize for leaf in leaves),
+        program.output.shape[0],
+        find_uses(program, tuple(choice is not False for choice in chosen)),
+        sum(prod(value.shape) for operation in program.operations for value in operation.outputs),
+        is_concrete(list(program.constants.values())),
+    )
+
+
+def make_plan(
+    who: str,
+    known: Study,
+    chosen: tuple[Chosen, ...],
+    contraction: Contraction,
+    n: int,
+    m: int,
+    *,
+    symmetric: bool,
+    method: Literal["auto"] | Method,
+    memory_limit: int,
+) -> Plan:
+    """Choose the cheapest form for each leaf and tiles that fit the memory.
+
+    For a leaf whose gradient is a sum over S positions of outer products of I and J numbers, in B groups, "pairs" costs
+    `B S² (I + q J)` multiply-adds for each pair of examples, q the pairs of outputs visited, and "gradients" `q B I J`
+    for each pair and `k B S I J` for each example.
+
+    Raises:
+        ValueError: when the derivatives of one point do not fit `memory_limit`.
+    """
+    pairs = n * (n + 1) // 2 if symmetric else n * m
+    examples = n if symmetric else n + m
+    visited = contraction.pairs_of_outputs(known.outputs)
+    plans: list[tuple[int, LeafPlan]] = []
+    passing = known.passing
+    for number, (name, shape) in enumerate(zip(known.names, known.shapes, strict=True)):
+        if chosen[number] is False:
+            continue
+        uses = known.uses.get(number, ())
+        if method == "jacobian" or not uses or isinstance(chosen[number], np.ndarray):
+            rows = known.outputs * prod(shape)
+            plan = LeafPlan(name, shape, "rows", rows, pairs * visited * prod(shape))
+            passing += rows
+        else:
+            plan = _cheaper(name, shape, uses, known.outputs, visited, pairs, examples)
+            passing += 2 * _factor_numbers(uses, known.outputs)
+        plans.append((number, plan))
+    kept, itemsize = sum(plan.kept for _, plan in plans), known.itemsize
+    least = itemsize * (2 * kept + passing)
+    settled: Method = "layerwise" if any(plan.form != "rows" for _, plan in plans) else "jacobian"
+    if method == "products" or (method == "auto" and least > memory_limit):
+        return Plan("products", n, m, symmetric, known.outputs, tuple(plans), itemsize, passing, 1, n, m)
+    if least > memory_limit:
+        raise ValueError(
+            f"{who} needs memory_limit >= {least} bytes for the derivatives of one point ({known.outputs} outputs, "
+            f"{sum(map(prod, known.shapes))} parameters), got {memory_limit}. Raise memory_limit, use float32 inputs, "
+            'a function with fewer outputs, or method="products".'
+        )
+    spare = memory_limit - 2 * itemsize * kept
+    chunk = max(1, min(max(n, m), CHUNK_BYTES // (itemsize * passing), spare // (itemsize * passing)))
+    room = (memory_limit // itemsize - passing * chunk) // max(kept, 1)
+    if (symmetric and n <= room) or n + m <= room:
+        rows, columns = n, m
+    else:
+        columns = max(1, min(m, chunk, room // 2))
+        rows = max(1, min(n, room - columns))
+    return Plan(
+        settled, n, m, symmetric, known.outputs, tuple(plans), itemsize, passing, chunk, rows, columns
+    )
+
+
+def _factor_numbers(uses: tuple[Use, ...], outputs: int) -> int:
+    inputs = sum(
+        use.positions * (1 if isinstance(use.kind, Lookup) else use.batches * use.inputs) for use in uses
+    )
+    return inputs + sum(outputs * use.batches * use.positions * use.outputs for use in uses)
+
+
+def _cheaper(
+    name: str,
+    shape: tuple[int, ...],
+    uses: tuple[Use, ...],
+    outputs: int,
+    visited: int,
+    pairs: int,
+    examples: int,
+) -> LeafPlan:
+    """The form with fewer multiply-adds."""
+    first, positions = uses[0], sum(use.positions for use in uses)
+    size = first.batches * first.inputs * first.outputs
+    looked_up = isinstance(first.kind, Lookup)
+    compared = 1 if looked_up else first.inputs
+    by_pairs = pairs * first.batches * positions**2 * (compared + visited * first.outputs)
+    formed = examples * outputs * positions * (first.outputs if looked_up else size)
+    by_gradients = pairs * visited * size + formed
+    if by_pairs <= by_gradients:
+        return LeafPlan(name, shape, "pairs", _factor_numbers(uses, outputs), by_pairs)
+    return LeafPlan(name, shape, "gradients", outputs * size, by_gradients)

@@ -1,0 +1,150 @@
+"""Compiled steps of the tangent kernel: the derivatives of a tile of examples, and the block of two tiles."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ntkit.empirical.contraction import Contraction, Traced
+from ntkit.empirical.factors import derivatives, to_rows
+from ntkit.empirical.function import one_example
+from ntkit.empirical.plan import Form
+
+STRIP = 128
+"""Rows of a symmetric block computed at a time, from the diagonal on: what lies below is mirrored."""
+
+Groups = tuple[tuple[tuple[int, Form], ...], ...]
+"""Leaves and their forms, in the groups whose kernels are wanted apart."""
+
+Derivatives = tuple[tuple[Any, ...], ...]
+"""For each group its entries, rows or factors, with a leading axis of examples."""
+
+
+def tile_derivatives(
+    f: Callable[[Any, Any], Any], groups: Groups, chunk: int, params: Any, masks: dict[int, jax.Array], x: Any
+) -> Derivatives:
+    """The derivatives of every example of `x`, `chunk` of them at a time."""
+    single = one_example(f)
+    flat = [pair for group in groups for pair in group]
+    factored = tuple(leaf for leaf, form in flat if form != "rows")
+    rows = tuple(leaf for leaf, form in flat if form == "rows")
+    leaves = jax.tree_util.tree_leaves(params)
+
+    def of_example(point: Any) -> Derivatives:
+        in_factors, in_rows = derivatives(single, params, point, factored, rows)
+        for leaf, mask in masks.items():
+            in_rows[leaf] = in_rows[leaf] * mask.reshape(1, -1)
+        result = []
+        for group in groups:
+            small = [in_rows[leaf] for leaf, form in group if form == "rows"]
+            entries: list[Any] = [jnp.concatenate(small, axis=1)] if small else []
+            for leaf, form in group:
+                if form == "gradients":
+                    entries.append(to_rows(in_factors[leaf], leaves[leaf].size))
+                elif form == "pairs":
+                    entries.append(in_factors[leaf])
+            result.append(tuple(entries))
+        return tuple(result)
+
+    examples = jax.tree_util.tree_leaves(x)[0].shape[0]
+    with jax.default_matmul_precision("highest"):
+        if chunk >= examples:
+            return jax.vmap(of_example)(x)
+        return jax.lax.map(of_example, x, batch_size=chunk)
+
+
+def block(contraction: Contraction, left: Derivatives, right: Derivatives) -> tuple[jax.Array, ...]:
+    """The kernel of each group between the examples of two tiles."""
+    with jax.default_matmul_precision("highest"):
+        return tuple(
+            sum(_contract(contraction, a, b) for a, b in zip(mine, theirs, strict=True))  # type: ignore[misc]
+            for mine, theirs in zip(left, right, strict=True)
+        )
+
+
+def _contract(contraction: Contraction, left: Any, right: Any) -> jax.Array:
+    return contraction.factors(left, right) if isinstance(left, tuple) else contraction.rows(left, right)
+
+
+def symmetric_block(contraction: Contraction, tile: Derivatives) -> tuple[jax.Array, ...]:
+    """The kernel of each group of a tile with itself: strips from the diagonal on, exactly symmetric."""
+    examples = jax.tree_util.tree_leaves(tile)[0].shape[0]
+    starts = range(0, examples, max(STRIP, -(-examples // 16)))
+    strips = []
+    for start in starts:
+        ours, rest = _part(tile, slice(start, start + starts.step)), _part(tile, slice(start, None))
+        strips.append(block(contraction, ours, rest))
+    return tuple(
+        _mirrored([strip[group] for strip in strips], starts, contraction.axes) for group in range(len(tile))
+    )
+
+
+def _part(tile: Derivatives, examples: slice) -> Derivatives:
+    return jax.tree_util.tree_map(lambda leaf: leaf[examples], tile)
+
+
+def _mirrored(strips: list[jax.Array], starts: range, axes: tuple[int, ...]) -> jax.Array:
+    """Whole rows from strips that begin at the diagonal."""
+    lines = []
+    for row, strip in enumerate(strips):
+        size = strip.shape[0]
+        square = (strip[:, :size] + strip[:, :size].transpose(axes)) / 2
+        below = [
+            strips[column][:, starts[row] - starts[column] : starts[row] - starts[column] + size].transpose(
+                axes
+            )
+            for column in range(row)
+        ]
+        lines.append(jnp.concatenate([*below, square, strip[:, size:]], axis=1))
+    return jnp.concatenate(lines, axis=0)
+
+
+def own_gram(
+    f: Callable[[Any, Any], Any],
+    groups: Groups,
+    chunk: int,
+    contraction: Contraction,
+    params: Any,
+    masks: dict[int, jax.Array],
+    x: Any,
+) -> tuple[jax.Array, ...]:
+    """Derivatives and kernel of one set of examples in one program."""
+    return symmetric_block(contraction, tile_derivatives(f, groups, chunk, params, masks, x))
+
+
+def cross_gram(
+    f: Callable[[Any, Any], Any],
+    groups: Groups,
+    chunk: int,
+    contraction: Contraction,
+    params: Any,
+    masks: dict[int, jax.Array],
+    x1: Any,
+    x2: Any,
+) -> tuple[jax.Array, ...]:
+    """Derivatives and kernel between two sets of examples in one program."""
+    of = partial(tile_derivatives, f, groups, chunk, params, masks)
+    return block(contraction, of(x1), of(x2))
+
+
+def own_diagonal(
+    f: Callable[[Any, Any], Any], groups: Groups, chunk: int, params: Any, masks: dict[int, jax.Array], x: Any
+) -> jax.Array:
+    """`(1/k) Σ_op (∂_p f_o(x_i))²` for each example."""
+
+    def of_example(point: Any) -> jax.Array:
+        one = jax.tree_util.tree_map(lambda leaf: leaf[None], point)
+        tile = tile_derivatives(f, groups, 1, params, masks, one)
+        return sum(block(Traced(), tile, tile))[0, 0]  # type: ignore[index]
+
+    return jax.lax.map(of_example, x, batch_size=chunk)
+
+
+compiled_derivatives = jax.jit(tile_derivatives, static_argnums=(0, 1, 2))
+compiled_block = jax.jit(block, static_argnums=0)
+compiled_symmetric_block = jax.jit(symmetric_block, static_argnums=0)
+compiled_own_gram = jax.jit(own_gram, static_argnums=(0, 1, 2, 3))
+compiled_cross_gram = jax.jit(cross_gram, static_argnums=(0, 1, 2, 3))
+compiled_diagonal = jax.jit(own_diagonal, static_argnums=(0, 1, 2))
