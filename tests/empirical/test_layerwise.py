@@ -32,10 +32,10 @@ def test_every_form_and_kind_is_the_product_of_explicit_jacobians(model):
         arrays = {name: jnp.asarray(value) for name, value in params.items()}
         known = study(model.f, arrays, jnp.asarray(x1[0]), (True,) * len(names))
         assert known.outputs == left[names[0]].shape[1]
-        assert {names[leaf] for leaf in known.uses} == set(model.structured)
+        assert {names[leaf] for leaf in known.structure.uses} == set(model.structured)
 
         def grams(form):
-            groups = tuple(((leaf, form if leaf in known.uses else "rows"),) for leaf in range(len(names)))
+            groups = tuple(((leaf, form if leaf in known.structure.uses else "rows"),) for leaf in range(len(names)))
             tiles = [tile_derivatives(model.f, groups, 2, arrays, {}, jnp.asarray(x)) for x in (x1, x2)]
             return {name: block(kind, *tiles) for name, kind in KINDS.items()}
 

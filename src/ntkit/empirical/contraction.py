@@ -50,11 +50,11 @@ class Traced(Contraction):
         return jnp.matmul(flat_left, flat_right.T) / left.shape[1]
 
     def factors(self, left, right):
-        outputs = left[1].shape[1]
+        outputs = left.came_out.shape[1]
         if _alone(left):
-            came_out = [cotangents.reshape(cotangents.shape[0], -1) for _, cotangents in (left, right)]
+            came_out = [side.came_out.reshape(side.came_out.shape[0], -1) for side in (left, right)]
             return _single_inputs(left, right) * jnp.matmul(came_out[0], came_out[1].T) / outputs
-        together = jnp.einsum("nobsj,mobtj->bnsmt", left[1], right[1])
+        together = jnp.einsum("nobsj,mobtj->bnsmt", left.came_out, right.came_out)
         return jnp.einsum("bnsmt,bnsmt->nm", _inputs(left, right), together) / outputs
 
     def pairs_of_outputs(self, outputs):
@@ -75,9 +75,9 @@ class PerOutput(Contraction):
 
     def factors(self, left, right):
         if _alone(left):
-            together = jnp.einsum("noj,moj->nmo", left[1][:, :, 0, 0], right[1][:, :, 0, 0])
+            together = jnp.einsum("noj,moj->nmo", left.came_out[:, :, 0, 0], right.came_out[:, :, 0, 0])
             return _single_inputs(left, right)[:, :, None] * together
-        together = jnp.einsum("nobsj,mobtj->obnsmt", left[1], right[1])
+        together = jnp.einsum("nobsj,mobtj->obnsmt", left.came_out, right.came_out)
         return jnp.einsum("bnsmt,obnsmt->nmo", _inputs(left, right), together)
 
     def pairs_of_outputs(self, outputs):
@@ -98,9 +98,9 @@ class Full(Contraction):
 
     def factors(self, left, right):
         if _alone(left):
-            together = jnp.einsum("noj,mqj->nmoq", left[1][:, :, 0, 0], right[1][:, :, 0, 0])
+            together = jnp.einsum("noj,mqj->nmoq", left.came_out[:, :, 0, 0], right.came_out[:, :, 0, 0])
             return _single_inputs(left, right)[:, :, None, None] * together
-        together = jnp.einsum("nobsj,mqbtj->bnsmtoq", left[1], right[1])
+        together = jnp.einsum("nobsj,mqbtj->bnsmtoq", left.came_out, right.came_out)
         return jnp.einsum("bnsmt,bnsmtoq->nmoq", _inputs(left, right), together)
 
     def pairs_of_outputs(self, outputs):
@@ -112,16 +112,18 @@ class Full(Contraction):
 
 def _alone(factors: Factors) -> bool:
     """Whether each example has one position only, so that nothing is summed over pairs of them."""
-    return factors[0].ndim == 4 and factors[0].shape[1] * factors[0].shape[2] == 1
+    return factors.went_in.ndim == 4 and factors.went_in.shape[1] * factors.went_in.shape[2] == 1
 
 
 def _single_inputs(left: Factors, right: Factors) -> jax.Array:
-    return jnp.matmul(left[0][:, 0, 0], right[0][:, 0, 0].T)
+    together = jnp.matmul(left.went_in[:, 0, 0], right.went_in[:, 0, 0].T)
+    # The factor of a bias is the same for every example.
+    return together if left.shift is None else together + jnp.square(left.shift[0])
 
 
 def _inputs(left: Factors, right: Factors) -> jax.Array:
     """`A_s · A'_t`, (batches, n, positions, m, positions); of a table's rows: whether they are the same."""
-    if left[0].ndim == 2:
-        same = left[0][:, :, None, None] == right[0][None, None, :, :]
-        return same.astype(left[1].dtype)[None]
-    return jnp.einsum("nbsi,mbti->bnsmt", left[0], right[0])
+    if left.went_in.ndim == 2:
+        same = left.went_in[:, :, None, None] == right.went_in[None, None, :, :]
+        return same.astype(left.came_out.dtype)[None]
+    return jnp.einsum("nbsi,mbti->bnsmt", left.went_in, right.went_in)

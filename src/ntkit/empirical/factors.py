@@ -1,6 +1,8 @@
 """Per-example derivatives: rows of the Jacobian, or factors (what went into a layer, cotangents of what came out)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from itertools import product as every
 from typing import Any
 
@@ -8,11 +10,24 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ntkit.empirical.structure import Convolution, Lookup, Product, Use, find_uses
+from ntkit.empirical.structure import Convolution, Lookup, Product, Use, View, find_structure
 from ntkit.empirical.trace import Atom, Constant, Program, Value, trace
 
-Factors = tuple[jax.Array, jax.Array]
-"""What went in, (batches, positions, inputs) or row numbers (positions,); cotangents (k, batches, positions, outputs)."""
+
+@partial(jax.tree_util.register_dataclass, data_fields=["went_in", "came_out", "shift"], meta_fields=[])
+@dataclass(frozen=True)
+class Factors:
+    """The derivative of a leaf as a sum over positions of outer products, for one example or with an axis of them.
+
+    Attributes:
+        went_in: (batches, positions, inputs), or the rows of a table that were looked up, (positions,).
+        came_out: cotangents of what came out, (k, batches, positions, outputs).
+        shift: the factor of a bias that is added to what comes out, whose derivative is included; None without one.
+    """
+
+    went_in: jax.Array
+    came_out: jax.Array
+    shift: jax.Array | None = None
 
 
 def derivatives(
@@ -21,6 +36,7 @@ def derivatives(
     point: Any,
     factored: tuple[int, ...],
     rows: tuple[int, ...],
+    shifts: tuple[int, ...] = (),
 ) -> tuple[dict[int, Factors], dict[int, jax.Array]]:
     """The derivatives of all outputs of one example by one reverse pass an output, weights' gradients left in factors.
 
@@ -30,8 +46,9 @@ def derivatives(
         single: one example's function, to outputs (k,).
         params: parameters, all of them.
         point: one example.
-        factored: leaves with structure (see `find_uses`) whose derivative is wanted as factors.
+        factored: leaves with structure (see `find_structure`) whose derivative is wanted as factors.
         rows: leaves whose derivative is wanted as rows (k, size).
+        shifts: biases whose derivative is wanted with that of their weights, which are among `factored`.
     """
     leaves, structure = jax.tree_util.tree_flatten(params)
     if (
@@ -40,24 +57,30 @@ def derivatives(
     ):
         return {}, _forward_rows(single, leaves, structure, point, rows)
     program = trace(single, params, point)
-    chosen = tuple(leaf in factored or leaf in rows for leaf in range(len(leaves)))
-    uses = {leaf: found for leaf, found in find_uses(program, chosen).items() if leaf in factored}
-    flat = [use for leaf in factored for use in uses[leaf]]
+    moving = (*factored, *rows, *shifts)
+    found = find_structure(program, tuple(leaf in moving for leaf in range(len(leaves))))
+    flat = [use for leaf in factored for use in found.uses[leaf]]
+    added = {found.shifts[leaf][0]: found.shifts[leaf][1] for leaf in shifts}
 
-    def forward(taps: list[jax.Array], moved: list[jax.Array]) -> tuple[jax.Array, list[Any]]:
+    def forward(taps: list[jax.Array], moved: list[jax.Array]) -> tuple[jax.Array, Any]:
         current = list(leaves)
         for leaf, value in zip(rows, moved, strict=True):
             current[leaf] = value
         output, values = _run(program, current, jax.tree_util.tree_leaves(point), flat, taps)
-        return output, [(_what_went_in(use, values), _factor(use, values)) for use in flat]
+        met = [(_what_went_in(use, values), _factor(use.view, values)) for use in flat]
+        return output, (met, {leaf: _factor(view, values) for leaf, view in added.items()})
 
     taps = [jnp.zeros(use.output.shape, use.output.dtype) for use in flat]
-    output, pull_back, inputs = jax.vjp(forward, taps, [leaves[leaf] for leaf in rows], has_aux=True)
+    output, pull_back, (inputs, shift_of) = jax.vjp(
+        forward, taps, [leaves[leaf] for leaf in rows], has_aux=True
+    )
     cotangents, gradients = jax.vmap(pull_back)(jnp.eye(output.shape[0], dtype=output.dtype))
-    outward = [
-        _what_came_out(use, value) if factor is None else _what_came_out(use, value) * factor
-        for use, value, (_, factor) in zip(flat, cotangents, inputs, strict=True)
-    ]
+    outward = [_what_came_out(use, value) for use, value in zip(flat, cotangents, strict=True)]
+    for index, (use, (went_in, factor)) in enumerate(zip(flat, inputs, strict=True)):
+        if factor is not None and isinstance(use.kind, Lookup):
+            outward[index] *= factor
+        elif factor is not None:
+            inputs[index] = (went_in * factor, factor)
     joined: dict[int, Factors] = {}
     for leaf in factored:
         mine = [index for index, use in enumerate(flat) if use.view.leaf == leaf]
@@ -66,7 +89,11 @@ def derivatives(
             [inputs[index][0] for index in mine], axis=-2 if inputs[mine[0]][0].ndim > 1 else 0
         )
         came_out = jnp.concatenate([outward[index] for index in mine], axis=2).astype(dtype)
-        joined[leaf] = (went_in if went_in.ndim == 1 else went_in.astype(dtype), came_out)
+        if leaf in shift_of:
+            shift = jnp.ones((), dtype) if shift_of[leaf] is None else shift_of[leaf].astype(dtype)
+        else:
+            shift = None
+        joined[leaf] = Factors(went_in if went_in.ndim == 1 else went_in.astype(dtype), came_out, shift)
     return joined, {
         leaf: gradient.reshape(output.shape[0], -1) for leaf, gradient in zip(rows, gradients, strict=True)
     }
@@ -91,7 +118,7 @@ def _forward_rows(
 
 def to_rows(factors: Factors, size: int) -> jax.Array:
     """The derivative itself, shape (k, size), entries in the order of the factors' axes."""
-    went_in, came_out = factors
+    went_in, came_out = factors.went_in, factors.came_out
     outputs = came_out.shape[0]
     if went_in.ndim == 1:
         table = jnp.zeros((size // came_out.shape[-1], outputs, came_out.shape[-1]), came_out.dtype)
@@ -133,10 +160,10 @@ def _what_went_in(use: Use, values: dict[Value, Any]) -> jax.Array:
     return went_in.reshape(use.batches, use.positions, use.inputs)
 
 
-def _factor(use: Use, values: dict[Value, Any]) -> Any:
-    """The number that the leaf was multiplied by on its way to this use; None for one."""
+def _factor(view: View, values: dict[Value, Any]) -> Any:
+    """The number that the leaf is multiplied by in this view; None for one."""
     factor = None
-    for atom, divided in use.view.factors:
+    for atom, divided in view.factors:
         number = jnp.reshape(_read(atom, values), ())
         number = 1 / number if divided else number
         factor = number if factor is None else factor * number

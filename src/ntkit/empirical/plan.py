@@ -11,12 +11,12 @@ import numpy as np
 from ntkit.empirical.contraction import Contraction
 from ntkit.empirical.function import one_example
 from ntkit.empirical.selection import Chosen, names_of
-from ntkit.empirical.structure import Lookup, Use, find_uses
+from ntkit.empirical.structure import Lookup, Structure, Use, find_structure
 from ntkit.empirical.trace import trace
 from ntkit.numerics.dtypes import is_concrete
 
 Method = Literal["layerwise", "jacobian", "products"]
-Form = Literal["pairs", "gradients", "rows"]
+Form = Literal["pairs", "shift", "gradients", "rows"]
 
 CHUNK_BYTES = 2**25
 """What the derivatives of the examples evaluated together may take while they are computed: about a cache."""
@@ -30,7 +30,7 @@ class LeafPlan:
         name: path in the parameters.
         shape: shape of the leaf.
         form: "pairs" (in factors, multiplied for all pairs of positions), "gradients" (formed from factors, one matrix
-            product an example) or "rows" (by automatic differentiation).
+            product an example), "rows" (by automatic differentiation) or "shift" (a bias: with its weight, at no cost).
         kept: numbers kept per example.
         multiplications: multiply-adds for the whole kernel, beyond the passes through f.
     """
@@ -91,7 +91,9 @@ class Plan:
         if labels is None:
             return (tuple(forms),)
         names = dict.fromkeys(labels.values())
-        return tuple(tuple(pair for pair in forms if labels[pair[0]] == name) for name in names)
+        # A bias that is wanted apart from its weight takes rows of its own.
+        apart = [(number, "rows" if form == "shift" else form) for number, form in forms]
+        return tuple(tuple(pair for pair in apart if labels[pair[0]] == name) for name in names)
 
     def __str__(self) -> str:
         """A table with a line for every leaf."""
@@ -118,7 +120,7 @@ class Study:
         shapes: of the leaves.
         itemsize: bytes of a number.
         outputs: number of outputs k.
-        uses: the uses of each leaf that has structure.
+        structure: the layers that were found.
         passing: numbers that appear on one example's way through f.
         closed: whether f closes over nothing that JAX is tracing.
     """
@@ -127,7 +129,7 @@ class Study:
     shapes: tuple[tuple[int, ...], ...]
     itemsize: int
     outputs: int
-    uses: dict[int, tuple[Use, ...]]
+    structure: Structure
     passing: int
     closed: bool
 
@@ -141,7 +143,7 @@ def study(f: Callable[[Any, Any], Any], params: Any, point: Any, chosen: tuple[C
         tuple(np.shape(leaf) for leaf in leaves),
         max(np.dtype(leaf.dtype).itemsize for leaf in leaves),
         program.output.shape[0],
-        find_uses(program, tuple(choice is not False for choice in chosen)),
+        find_structure(program, tuple(choice is not False for choice in chosen)),
         sum(prod(value.shape) for operation in program.operations for value in operation.outputs),
         is_concrete(list(program.constants.values())),
     )
@@ -176,7 +178,7 @@ def make_plan(
     for number, (name, shape) in enumerate(zip(known.names, known.shapes, strict=True)):
         if chosen[number] is False:
             continue
-        uses = known.uses.get(number, ())
+        uses = known.structure.uses.get(number, ())
         if method == "jacobian" or not uses or isinstance(chosen[number], np.ndarray):
             rows = known.outputs * prod(shape)
             plan = LeafPlan(name, shape, "rows", rows, pairs * visited * prod(shape))
@@ -185,6 +187,8 @@ def make_plan(
             plan = _cheaper(name, shape, uses, known.outputs, visited, pairs, examples)
             passing += 2 * _factor_numbers(uses, known.outputs)
         plans.append((number, plan))
+    if method != "jacobian":
+        plans = _with_shifts(plans, known.structure, chosen)
     kept, itemsize = sum(plan.kept for _, plan in plans), known.itemsize
     least = itemsize * (2 * kept + passing)
     settled: Method = "layerwise" if any(plan.form != "rows" for _, plan in plans) else "jacobian"
@@ -207,6 +211,19 @@ def make_plan(
     return Plan(
         settled, n, m, symmetric, known.outputs, tuple(plans), itemsize, passing, chunk, rows, columns
     )
+
+
+def _with_shifts(
+    plans: list[tuple[int, LeafPlan]], structure: Structure, chosen: tuple[Chosen, ...]
+) -> list[tuple[int, LeafPlan]]:
+    """Biases of weights that are held in factors go with them."""
+    in_pairs = {number for number, plan in plans if plan.form == "pairs"}
+    return [
+        (number, LeafPlan(plan.name, plan.shape, "shift", 0, 0))
+        if number in structure.shifts and structure.shifts[number][0] in in_pairs and chosen[number] is True
+        else (number, plan)
+        for number, plan in plans
+    ]
 
 
 def _factor_numbers(uses: tuple[Use, ...], outputs: int) -> int:

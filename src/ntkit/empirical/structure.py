@@ -92,8 +92,22 @@ class Use:
         return (self.view.layout, "lookup")
 
 
-def find_uses(program: Program, chosen: tuple[bool, ...]) -> dict[int, tuple[Use, ...]]:
-    """The uses of each leaf all of whose appearances have structure and one layout; other leaves are left out.
+@dataclass(frozen=True)
+class Structure:
+    """What was found in a program.
+
+    Attributes:
+        uses: the uses of each leaf all of whose appearances have structure and one layout.
+        shifts: leaves (biases) that are only ever added to what a leaf of `uses` makes of its data, in one place and
+            at one position: the leaf's number to the number of that weight and the view that is added.
+    """
+
+    uses: dict[int, tuple[Use, ...]]
+    shifts: dict[int, tuple[int, View]]
+
+
+def find_structure(program: Program, chosen: tuple[bool, ...]) -> Structure:
+    """Look for the layers of a function in its program.
 
     Args:
         program: one example's way through the function.
@@ -110,11 +124,50 @@ def find_uses(program: Program, chosen: tuple[bool, ...]) -> dict[int, tuple[Use
     found: dict[int, list[Use]] = {}
     for use in walk.uses:
         found.setdefault(use.view.leaf, []).append(use)
-    return {
+    regular = {
         leaf: tuple(uses)
         for leaf, uses in found.items()
         if leaf not in walk.irregular and len({use.place for use in uses}) == 1
     }
+    shifts: dict[int, tuple[int, View]] = {}
+    readers = _readers(program)
+    for leaf, uses in regular.items():
+        alone = len(uses) == 1 and uses[0].batches * uses[0].positions == 1
+        if alone and not isinstance(uses[0].kind, Lookup):
+            moved, shift = _followed(uses[0], readers, walk)
+            if shift is not None and walk.met[shift.leaf] == 1:
+                regular[leaf] = (moved,)
+                shifts[shift.leaf] = (leaf, shift)
+    return Structure(regular, shifts)
+
+
+def _readers(program: Program) -> dict[Value, list[Operation]]:
+    """The operations that read each value; the program's output counts as one more reader."""
+    readers: dict[Value, list[Operation]] = {}
+    for operation in program.operations:
+        for atom in operation.inputs:
+            if isinstance(atom, Value):
+                readers.setdefault(atom, []).append(operation)
+    if isinstance(program.output, Value):
+        readers.setdefault(program.output, []).extend(program.operations[-1:])
+    return readers
+
+
+def _followed(use: Use, readers: dict[Value, list[Operation]], walk: "_Walk") -> tuple[Use, View | None]:
+    """The use with what comes out followed through constant scaling, and the parameter that is then added to it."""
+    while len(readers.get(use.output, ())) == 1:
+        (operation,) = readers[use.output]
+        if operation.name in ("add", "add_any"):
+            (other,) = [atom for atom in operation.inputs if atom is not use.output] or [use.output]
+            view = walk.view(other)
+            return use, view if view is not None and other.shape == use.output.shape else None
+        scaled = walk.scaled(operation, use.output) if operation.name in ("mul", "div") else None
+        if scaled is None:
+            break
+        use = replace(
+            use, view=replace(use.view, factors=(*use.view.factors, scaled)), output=operation.outputs[0]
+        )
+    return use, None
 
 
 class _Walk:
@@ -126,6 +179,8 @@ class _Walk:
         self.on_params = on_params
         self.uses: list[Use] = []
         self.irregular: set[int] = set()
+        self.met: dict[int, int] = {}
+        """How often a view of each leaf is read by something else than a rearrangement."""
 
     def view(self, atom: Atom) -> View | None:
         return self.views.get(atom) if isinstance(atom, Value) else None
@@ -134,6 +189,9 @@ class _Walk:
         seen = [view for view in map(self.view, operation.inputs) if view is not None]
         if seen:
             use, new = self._use(operation), self._rearranged(operation)
+            if new is None:
+                for view in seen:
+                    self.met[view.leaf] = self.met.get(view.leaf, 0) + 1
             if use is not None:
                 self.uses.append(use)
             elif new is not None:
@@ -169,15 +227,24 @@ class _Walk:
                 return self._scaled(operation)
         return None
 
-    def _scaled(self, operation: Operation) -> View | None:
+    def scaled(self, operation: Operation, atom: Atom) -> tuple[Atom, bool] | None:
+        """The number that a product or quotient scales `atom` by, and whether it divides; None if it does not."""
         left, right = operation.inputs
         divided = operation.name == "div"
-        for atom, other in ((left, right), (right, left)):
-            view = self.view(atom)
-            if view is not None and self._is_number(other) and not (divided and atom is right):
-                if atom.shape != operation.outputs[0].shape:
-                    return None
-                return replace(view, factors=(*view.factors, (other, divided)))
+        other = right if atom is left else left
+        if (
+            not self._is_number(other)
+            or (divided and atom is right)
+            or atom.shape != operation.outputs[0].shape
+        ):
+            return None
+        return other, divided
+
+    def _scaled(self, operation: Operation) -> View | None:
+        for atom in operation.inputs:
+            view, factor = self.view(atom), self.scaled(operation, atom)
+            if view is not None and factor is not None:
+                return replace(view, factors=(*view.factors, factor))
         return None
 
     def _use(self, operation: Operation) -> Use | None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ntkit.empirical.contraction import Contraction, Traced
-from ntkit.empirical.factors import derivatives, to_rows
+from ntkit.empirical.factors import Factors, derivatives, to_rows
 from ntkit.empirical.function import one_example
 from ntkit.empirical.plan import Form
 
@@ -28,12 +28,13 @@ def tile_derivatives(
     """The derivatives of every example of `x`, `chunk` of them at a time."""
     single = one_example(f)
     flat = [pair for group in groups for pair in group]
-    factored = tuple(leaf for leaf, form in flat if form != "rows")
+    factored = tuple(leaf for leaf, form in flat if form in ("pairs", "gradients"))
     rows = tuple(leaf for leaf, form in flat if form == "rows")
+    shifts = tuple(leaf for leaf, form in flat if form == "shift")
     leaves = jax.tree_util.tree_leaves(params)
 
     def of_example(point: Any) -> Derivatives:
-        in_factors, in_rows = derivatives(single, params, point, factored, rows)
+        in_factors, in_rows = derivatives(single, params, point, factored, rows, shifts)
         for leaf, mask in masks.items():
             in_rows[leaf] = in_rows[leaf] * mask.reshape(1, -1)
         result = []
@@ -65,7 +66,7 @@ def block(contraction: Contraction, left: Derivatives, right: Derivatives) -> tu
 
 
 def _contract(contraction: Contraction, left: Any, right: Any) -> jax.Array:
-    return contraction.factors(left, right) if isinstance(left, tuple) else contraction.rows(left, right)
+    return contraction.factors(left, right) if isinstance(left, Factors) else contraction.rows(left, right)
 
 
 def symmetric_block(contraction: Contraction, tile: Derivatives) -> tuple[jax.Array, ...]:
