@@ -9,7 +9,7 @@ from ntkit.empirical import EmpiricalNTK
 from ntkit.empirical.contraction import Full, PerOutput, Traced
 from ntkit.empirical.function import one_example
 from ntkit.empirical.plan import study
-from ntkit.empirical.tiles import block, tile_derivatives
+from ntkit.empirical.blocks import block, tile_derivatives
 from tests.empirical.models import MODELS, explicit_jacobian
 
 KINDS = {"traced": Traced(), "per output": PerOutput(), "full": Full()}

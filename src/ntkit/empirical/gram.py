@@ -10,7 +10,7 @@ import numpy as np
 
 from ntkit.empirical.contraction import Contraction
 from ntkit.empirical.plan import Plan
-from ntkit.empirical.tiles import (
+from ntkit.empirical.blocks import (
     Groups,
     block,
     compiled_block,

@@ -26,7 +26,7 @@ from ntkit.empirical.function import (
 from ntkit.empirical.gram import concrete_grams, traced_grams
 from ntkit.empirical.plan import Method, Plan, Study, make_plan, study
 from ntkit.empirical.selection import Parameters, as_parameters, chosen_leaves, names_of
-from ntkit.empirical.tiles import compiled_diagonal, own_diagonal
+from ntkit.empirical.blocks import compiled_diagonal, own_diagonal
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
 
