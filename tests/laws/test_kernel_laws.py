@@ -6,7 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.table import CLOSED, DISCONTINUOUS, EXPANDED, named, one_hidden_layer, two_hidden_layers
+from tests.table import (
+    ALIKE,
+    CLOSED,
+    DISCONTINUOUS,
+    EXPANDED,
+    named,
+    one_hidden_layer,
+    some_slow,
+    two_hidden_layers,
+)
 
 from ntkit import NNGP, NTK, nn
 from ntkit.engines import reference
@@ -40,7 +49,7 @@ def inputs(count=9, features=4, seed=0):
     return x
 
 
-@pytest.mark.parametrize("activation", ALL, ids=named(ALL))
+@pytest.mark.parametrize("activation", some_slow(ALL, ALIKE), ids=named(ALL))
 def test_grams_are_symmetric_semi_definite_and_have_the_diagonal_of_diag(activation):
     network, x = one_hidden_layer(activation), inputs()
     diagonals = reference.concrete_diagonal(network, x, ntk=True)
@@ -57,11 +66,7 @@ def test_grams_are_symmetric_semi_definite_and_have_the_diagonal_of_diag(activat
         np.testing.assert_allclose(gram[0, 1], gram[0, 0], rtol=1e-13)
 
 
-@pytest.mark.parametrize(
-    "activation",
-    [pytest.param(value, marks=pytest.mark.slow if value in KIN else ()) for value in BENDING],
-    ids=named(BENDING),
-)
+@pytest.mark.parametrize("activation", some_slow(BENDING, KIN), ids=named(BENDING))
 def test_gradients_are_finite_at_duplicates_and_zero_inputs(activation):
     if activation in EXPANDED:
         activation = replace(activation, degree=16)
@@ -111,7 +116,7 @@ def test_gradients_are_those_of_finite_differences(activation):
 
 
 @pytest.mark.parametrize("activation", SOME)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def test_tiles_of_any_size_give_the_same_matrix(activation, dtype):
     """To rounding: a matrix product's sums may be grouped differently."""
     network, x = two_hidden_layers(activation), inputs(37).astype(dtype)
