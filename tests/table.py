@@ -3,6 +3,7 @@
 import re
 
 import jax.numpy as jnp
+import pytest
 
 from ntkit import nn
 
@@ -41,8 +42,16 @@ EXPANDED = (
 )
 """Activations whose dual is an expansion."""
 
+ALIKE = (nn.Sigmoid(), nn.Softplus(), nn.Mish(), nn.Selu())
+"""Expansions by the same code as Tanh, Silu and Elu, on other functions: slow where the function does not matter."""
+
 DISCONTINUOUS = (nn.Step(), nn.Sign(), nn.RectifiedMonomial(0))
 """Activations with an NNGP kernel alone."""
+
+
+def some_slow(values, slow):
+    """Values of a parametrised test, of which those in `slow` are run with the slow tests."""
+    return [pytest.param(value, marks=pytest.mark.slow if value in slow else ()) for value in values]
 
 
 def named(values):

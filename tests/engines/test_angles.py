@@ -1,5 +1,6 @@
 """Networks of the angle alone: the table says what the layers say, and is used where that holds."""
 
+import jax
 import jax.numpy as jnp
 import mpmath
 import numpy as np
@@ -123,3 +124,14 @@ def test_chebyshev_series_are_exact_functions_of_the_turn_near_the_end_of_the_in
             # Sums of the coefficients round as they are; what rounds with the turn grows as the order squared.
             growth = 1.0 + min(turn * len(coefficients) ** 2, len(coefficients))
             assert abs(value - exact) <= 4 * growth * np.finfo(float).eps * np.abs(coefficients).sum()
+
+
+def test_a_table_has_no_finite_network():
+    table = tabulated(reference.prepare(network(1, 0.0, nn.Relu()), points("float64"), None, ntk=True))
+    assert table is not None
+    with pytest.raises(
+        ValueError, match="needs layers with weights, got an AngleTable.*Call `init` and `apply` of"
+    ):
+        table.init(jax.random.key(0), (1, 6))
+    with pytest.raises(ValueError, match="needs layers with weights, got an AngleTable"):
+        table.apply((), jnp.ones((1, 6)))

@@ -49,7 +49,8 @@ def test_both_kernels_of_one_network_take_one_pass(monkeypatch):
 
 
 def test_gradients_in_a_kernel_are_kernel_shaped():
-    gradient = jax.grad(lambda kernel: kernel(jnp.asarray(X, jnp.float32)).sum())(2.0 * NTK(NETWORK))
+    slope = jax.jit(jax.grad(lambda kernel: kernel(jnp.asarray(X, jnp.float32)).sum()))
+    gradient = slope(2.0 * NTK(NETWORK))
     assert isinstance(gradient.kernel, NTK)
     assert gradient.kernel.network.layers[0].w_std != 0
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.table import CLOSED, DISCONTINUOUS, EXPANDED, named
+from tests.table import ALIKE, CLOSED, DISCONTINUOUS, EXPANDED, named, some_slow
 
 from ntkit import nn
 from ntkit.errors import KernelUndefinedError
@@ -30,7 +30,7 @@ def fixed(activation, degree=128):
 GRID = (np.array([0.2, 0.7, 1.3, 2.0]), np.array([0.5, 0.7, 0.9, 1.4]), np.array([-0.6, 0.1, 0.5, 0.9]))
 
 
-@pytest.mark.parametrize("activation", ALL, ids=named(ALL))
+@pytest.mark.parametrize("activation", some_slow(ALL, ALIKE), ids=named(ALL))
 def test_the_second_dual_is_the_slope_of_the_first(activation):
     """Price's theorem, with JAX's own derivative of the dual in the covariance."""
     activation = fixed(activation)

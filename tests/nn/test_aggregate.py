@@ -1,13 +1,11 @@
 """Graph convolutions against matrices over all nodes of all graphs at once."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.nn.finite_networks import assert_tend_to_both_kernels
 from tests.nn.spatial_networks import pooled, relu
 
 from ntkit import nn
-from ntkit.empirical import EmpiricalNTK
 from ntkit.kernels import nngp_and_ntk
 
 NODES = 6
@@ -99,21 +97,5 @@ def test_finite_graph_networks_tend_to_both_kernels():
         nn.Dense(width, 1.3, 0.2), relu, nn.Aggregate(adjacencies[0]), nn.Dense(width, 1.1, 0.3), relu,
         nn.Aggregate(adjacencies[1]), pooled, nn.Dense(1, 1.2),
     )  # fmt: skip
-    single = jnp.asarray(x, jnp.float32)
-
-    @jax.jit
-    def sample(keys):
-        def one(key):
-            params = net.init(key, x.shape)
-            f = net.apply(params, single)
-            return f @ f.T, EmpiricalNTK(net.apply, params)(single)
-
-        return jax.lax.map(one, keys)
-
-    found = sample(jax.random.split(jax.random.key(0), networks))
-    for values, exact in zip(found, brute_force(x, adjacencies), strict=True):
-        values = np.array(values, np.float64)
-        scale = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
-        bound = 5 * values.std(axis=0, ddof=1) / np.sqrt(networks) + 6 / width * scale
-        assert (bound < 0.6 * scale).all()
-        assert (np.abs(values.mean(axis=0) - exact) < bound).all()
+    exact = brute_force(x, adjacencies)
+    assert_tend_to_both_kernels(net, x, networks, bias=6 / width, most=0.6, exact=exact)

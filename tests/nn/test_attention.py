@@ -2,14 +2,12 @@
 
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.nn.finite_networks import assert_tend_to_both_kernels, samples
 from tests.nn.spatial_networks import attention, dense, flat, pooled, relu
 
 from ntkit import NNGP, nn
-from ntkit.empirical import EmpiricalNTK
 from ntkit.kernels import nngp_and_ntk
 
 X = np.random.default_rng(0).standard_normal((3, 5, 4))
@@ -114,21 +112,6 @@ VARIANTS = {
 }
 
 
-def samples(network, x, networks):
-    """f fᵀ over outputs and the empirical NTK of so many networks."""
-
-    @jax.jit
-    def sample(keys):
-        def one(key):
-            params = network.init(key, x.shape)
-            f = network.apply(params, x)
-            return f @ f.T / f.shape[1], EmpiricalNTK(network.apply, params)(x)
-
-        return jax.lax.map(one, keys)
-
-    return [np.array(part, np.float64) for part in sample(jax.random.split(jax.random.key(0), networks))]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_ensembles_of_finite_attention_have_both_kernels(variant):
@@ -138,13 +121,8 @@ def test_ensembles_of_finite_attention_have_both_kernels(variant):
     width, networks = 64, 400
     layer = partial(nn.GlobalSelfAttention, width, 16, width, value_std=1.2, b_std=0.3, **VARIANTS[variant])
     network = nn.Serial(nn.Dense(width, 1.1, 0.2), relu, layer(), relu, pooled, nn.Dense(8, 1.2))
-    x = 0.8 * np.random.default_rng(0).standard_normal((2, 2, 2, 3)).astype(np.float32)
-    exact = nngp_and_ntk(network, x.astype(np.float64))
-    for values, limit in zip(samples(network, jnp.asarray(x), networks), exact, strict=True):
-        scale = np.sqrt(np.outer(np.diag(limit), np.diag(limit)))
-        bound = 5 * values.std(axis=0, ddof=1) / np.sqrt(networks) + 6 / width * scale
-        assert (bound < 0.5 * scale).all()
-        assert (np.abs(values.mean(axis=0) - limit) < bound).all()
+    x = 0.8 * np.random.default_rng(0).standard_normal((2, 2, 2, 3))
+    assert_tend_to_both_kernels(network, x, networks, bias=6 / width, most=0.5)
 
 
 @pytest.mark.slow
@@ -160,7 +138,7 @@ def test_the_empirical_ntk_of_attention_tends_to_its_limit_at_the_rate_of_one_ov
             nn.Dense(width, 1.2, 0.2), nn.GlobalSelfAttention(width, 4, width), relu, pooled, nn.Dense(1)
         )
         exact = nngp_and_ntk(network, x.astype(np.float64)).ntk
-        found = samples(network, jnp.asarray(x), networks)[1]
+        found = samples(network, x, networks)[1]
         squares = ((found - exact) ** 2).sum(axis=(1, 2)) / (exact**2).sum()
         logs.append(0.5 * np.log(squares.mean()))
         errors.append(0.5 * squares.std(ddof=1) / squares.mean() / np.sqrt(networks))

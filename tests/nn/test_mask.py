@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.nn.finite_networks import assert_tend_to_both_kernels
 from tests.nn.spatial_networks import attention, conv, dense, flat, local, pooled, relu, transposed
 from tests.nn.test_spatial import some
 
 from ntkit import NNGP, NTK, nn
-from ntkit.empirical import EmpiricalNTK
 from ntkit.engines import choice, images, reference
 from ntkit.errors import FusionError
 from ntkit.kernels import nngp_and_ntk
@@ -285,21 +285,4 @@ def test_finite_networks_of_padded_inputs_tend_to_both_kernels(parametrization):
             nn.Dense(1, 1.2),
         )
     )
-    x = sequences(SEQUENCES)[1][:2].astype(np.float32)
-
-    @jax.jit
-    def sample(keys):
-        def one(key):
-            params = network.init(key, x.shape)
-            f = network.apply(params, jnp.asarray(x))
-            return f @ f.T, EmpiricalNTK(network.apply, params)(jnp.asarray(x))
-
-        return jax.lax.map(one, keys)
-
-    samples = sample(jax.random.split(jax.random.key(0), networks))
-    for values, exact in zip(samples, nngp_and_ntk(network, x.astype(np.float64)), strict=True):
-        values = np.array(values, np.float64)
-        scale = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
-        bound = 5 * values.std(axis=0, ddof=1) / np.sqrt(networks) + 6 / width * scale
-        assert (bound < 0.5 * scale).all()
-        assert (np.abs(values.mean(axis=0) - exact) < bound).all()
+    assert_tend_to_both_kernels(network, sequences(SEQUENCES)[1][:2], networks, bias=6 / width, most=0.5)

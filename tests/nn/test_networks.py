@@ -79,7 +79,7 @@ def test_scales_act_on_the_inputs_and_are_learnable():
         network.apply(params[1:], jnp.asarray(x * scales, jnp.float32)),
         rtol=1e-6,
     )
-    slope = jax.grad(lambda net: NTK(net)(jnp.asarray(x, jnp.float32)).sum())(scaled)
+    slope = jax.jit(jax.grad(lambda net: NTK(net)(jnp.asarray(x, jnp.float32)).sum()))(scaled)
     assert (np.asarray(slope.layers[0].scales)[[0, 2]] != 0).all()
 
 

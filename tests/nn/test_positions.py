@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.nn.finite_networks import assert_tend_to_both_kernels
 from tests.nn.spatial_networks import attention, conv, dense, flat, inputs, pooled, relu
 from tests.nn.test_spatial import some
 
 from ntkit import NNGP, NTK, nn
-from ntkit.empirical import EmpiricalNTK
 from ntkit.errors import FusionError
 from ntkit.kernels import nngp_and_ntk
 
@@ -163,24 +163,9 @@ def test_finite_networks_with_embeddings_tend_to_both_kernels(name):
     network = nn.Serial(
         *FINITE[name](nn.Dense(width, 1.3, 0.3), heads), nn.Dense(width, 1.3), relu, pooled, nn.Dense(1, 1.2)
     )
-    x = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
-
-    @jax.jit
-    def sample(keys):
-        def one(key):
-            params = network.init(key, x.shape)
-            f = network.apply(params, jnp.asarray(x))
-            return f @ f.T, EmpiricalNTK(network.apply, params)(jnp.asarray(x))
-
-        return jax.lax.map(one, keys)
-
-    samples = sample(jax.random.split(jax.random.key(0), networks))
-    for values, exact in zip(samples, nngp_and_ntk(network, x.astype(np.float64)), strict=True):
-        values = np.array(values, np.float64)
-        scale = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
-        bound = 5 * values.std(axis=0, ddof=1) / np.sqrt(networks) + 6 / width * scale
-        assert (bound < 0.7 * scale).all()  # the outputs of attention have heavy tails
-        assert (np.abs(values.mean(axis=0) - exact) < bound).all()
+    x = np.random.default_rng(0).standard_normal((2, 4, 3))
+    # The outputs of attention have heavy tails.
+    assert_tend_to_both_kernels(network, x, networks, bias=6 / width, most=0.7)
 
 
 def test_the_fused_engine_refuses_embeddings():

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.nn.finite_networks import assert_tend_to_both_kernels, of_last_units
 
 from ntkit import NNGP, NTK, nn
-from ntkit.empirical import EmpiricalNTK
 from ntkit.kernels import nngp_and_ntk
 
 LAST, MEAN, END = nn.Index((-1,)), nn.GlobalAvgPool(), nn.Dense(1, 1.2, 0.1)
@@ -102,26 +102,9 @@ def test_finite_networks_tend_to_both_kernels(name, parametrization):
         "deep": (recurrent(nn.Relu()), nn.Relu(), recurrent(nn.Tanh(degree=32)), nn.Relu(), MEAN),
         "offset": (nn.Conv(width, (2,)), nn.Relu(), nn.AvgPool((2,), (1,)), recurrent(nn.Cos()), nn.Gelu(), MEAN),
     }[name]  # fmt: skip
-    hidden, network = nn.Serial(*body), nn.Serial(*body, END)
-    x = jnp.asarray(sequences(2), jnp.float32)
-
-    @jax.jit
-    def sample(keys):
-        def one(key):
-            params = network.init(key, x.shape)
-            units = hidden.apply(params[:-1], x)
-            nngp = 1.44 * units @ units.T / units.shape[-1] + 0.01
-            return nngp, EmpiricalNTK(network.apply, params)(x)
-
-        return jax.lax.map(one, keys)
-
-    samples = sample(jax.random.split(jax.random.key(0), networks))
-    for values, exact in zip(samples, nngp_and_ntk(network, np.asarray(x, np.float64)), strict=True):
-        values = np.array(values, np.float64)
-        scale = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
-        bound = 5 * values.std(axis=0, ddof=1) / np.sqrt(networks) + 8 / width * scale
-        assert (bound < 0.25 * scale).all()
-        assert (np.abs(values.mean(axis=0) - exact) < bound).all()
+    assert_tend_to_both_kernels(
+        nn.Serial(*body, END), sequences(2), networks, bias=8 / width, most=0.25, covariance=of_last_units
+    )
 
 
 @pytest.mark.slow
@@ -160,7 +143,7 @@ def test_long_sequences_stay_finite_and_equal_ones_meet_exactly():
     gram = NTK(network)(x)
     assert np.isfinite(gram).all()
     np.testing.assert_allclose(gram, gram[0, 0], rtol=1e-13)
-    slope = jax.grad(lambda net: NTK(net)(jnp.asarray(x, jnp.float32)).sum())(network)
+    slope = jax.jit(jax.grad(lambda net: NTK(net)(jnp.asarray(x, jnp.float32)).sum()))(network)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree_util.tree_leaves(slope))
 
 

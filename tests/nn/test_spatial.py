@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.nn.finite_networks import assert_tend_to_both_kernels
 from tests.nn.spatial_networks import NETWORKS, block, conv, dense, flat, inputs, pooled, relu
 
 from ntkit import NNGP, NTK, nn
-from ntkit.empirical import EmpiricalNTK
 from ntkit.engines import images
 from ntkit.kernels import nngp_and_ntk
 
@@ -191,24 +191,8 @@ def test_finite_networks_of_images_tend_to_both_kernels(name, parametrization):
     width, networks = 128, 300
 
     network = build(partial(nn.Conv, width, w_std=1.3, b_std=0.3, parametrization=parametrization))
-    x = inputs(kind, 2).astype(np.float32)
-
-    @jax.jit
-    def sample(keys):
-        def one(key):
-            params = network.init(key, x.shape)
-            f = network.apply(params, jnp.asarray(x))
-            return f @ f.T, EmpiricalNTK(network.apply, params)(jnp.asarray(x))
-
-        return jax.lax.map(one, keys)
-
-    samples = sample(jax.random.split(jax.random.key(0), networks))
-    for values, exact in zip(samples, nngp_and_ntk(network, x.astype(np.float64)), strict=True):
-        values = np.array(values, np.float64)
-        scale = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
-        bound = 5 * values.std(axis=0, ddof=1) / np.sqrt(networks) + 6 / width * scale
-        assert (bound < 0.7 * scale).all()  # the outputs of attention have heavy tails
-        assert (np.abs(values.mean(axis=0) - exact) < bound).all()
+    # The outputs of attention have heavy tails.
+    assert_tend_to_both_kernels(network, inputs(kind, 2), networks, bias=6 / width, most=0.7)
 
 
 def test_dropout_meets_itself_in_one_draw_and_a_copy_in_another():

@@ -3,17 +3,14 @@
 import itertools
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.nn.finite_networks import assert_tend_to_both_kernels, of_last_units
 
 from ntkit import NNGP, NTK, nn
-from ntkit.empirical import EmpiricalNTK
 from ntkit.engines import reference
 from ntkit.engines.choice import choose, execution
 from ntkit.errors import FusionError
-from ntkit.kernels import nngp_and_ntk
 
 RELU, SOFT, EXP = nn.Relu(), nn.Softplus(degree=64), nn.Exp(0.8, 0.5)
 
@@ -75,27 +72,9 @@ QUICK = "a residual block that ends in an activation"
 )
 def test_finite_networks_tend_to_both_kernels(name):
     """Means over 300 networks of width 128: five standard errors and 6/width; without means NNGPs err by a third."""
-    network, networks = NETWORKS[name], 300
-    hidden = nn.Serial(*network.layers[:-1])
-    x = jnp.asarray(points(name, 2), jnp.float32)
-
-    @jax.jit
-    def sample(keys):
-        def one(key):
-            params = network.init(key, x.shape)
-            # Over the readout's weights the covariance is that of the units before it.
-            units = hidden.apply(params[:-1], x)
-            return 1.44 * units @ units.T / units.shape[-1], EmpiricalNTK(network.apply, params)(x)
-
-        return jax.lax.map(one, keys)
-
-    samples = sample(jax.random.split(jax.random.key(0), networks))
-    for values, exact in zip(samples, nngp_and_ntk(network, np.asarray(x, np.float64)), strict=True):
-        values = np.array(values, np.float64)
-        scale = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
-        bound = 5 * values.std(axis=0, ddof=1) / np.sqrt(networks) + 6 / 128 * scale
-        assert (bound < 0.25 * scale).all()
-        assert (np.abs(values.mean(axis=0) - exact) < bound).all()
+    assert_tend_to_both_kernels(
+        NETWORKS[name], points(name, 2), 300, bias=6 / 128, most=0.25, covariance=of_last_units
+    )
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ def discrepancy(row, pair, which):
     )
 
 
-@pytest.mark.parametrize("row", QUICK, ids=LABELS)
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=pytest.mark.slow if row.slow else ()) for row in QUICK], ids=LABELS
+)
 def test_a_closed_form_is_the_expectation_it_claims_to_be(row):
     pair = as_pair(*PAIRS[1])
     assert discrepancy(row, pair, "dual") < 2e-15

@@ -51,9 +51,7 @@ def assess(
         stage: Told of each stage as it begins.
     """
     stage("conditioning the Gaussian process")
-    posterior = kernels.posterior(model.kernel, model.noise, data.y)
-    if data.encoder.target.task == "classification":
-        model = replace(model, score_noise=_class_score_noise(data, posterior))
+    model, posterior = _conditioned(data, model, kernels)
     stage("solving gradient flow")
     flow = kernels.flow(data.y)
     times = training_times(flow)
@@ -98,6 +96,14 @@ def assess(
         seconds=stage.seconds,
         test_names=data.test_names,
     )
+
+
+def _conditioned(data: Prepared, model: Any, kernels: NetworkKernels) -> tuple[Any, Posterior]:
+    """The model with the noise of class scores that its posterior asks for, and that posterior."""
+    posterior = kernels.posterior(model.kernel, model.noise, data.y)
+    if data.encoder.target.task == "classification":
+        model = replace(model, score_noise=_class_score_noise(data, posterior))
+    return model, posterior
 
 
 def _class_score_noise(data: Prepared, posterior: Posterior) -> float:
@@ -147,9 +153,7 @@ def _nngp_row(data: Prepared, model: FittedModel, kernels: NetworkKernels) -> li
         return []
     noise = evidence_noise(np.asarray(kernels.nngp(kernels.train)), data.y)
     bayesian = replace(model, kernel="nngp", noise=noise, score_noise=noise)
-    posterior = kernels.posterior("nngp", noise, data.y)
-    if data.encoder.target.task == "classification":
-        bayesian = replace(bayesian, score_noise=_class_score_noise(data, posterior))
+    bayesian, posterior = _conditioned(data, bayesian, kernels)
     predictions = bayesian.from_posterior(posterior, kernels.new)
     meaning = "Bayesian posterior of the same network's NNGP, noise learnt, scales chosen for the NTK"
     return [ScoreRow(predictions.distribution, "ntkit", meaning, score(data, predictions))]

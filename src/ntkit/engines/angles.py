@@ -33,6 +33,11 @@ LONGEST = 192
 TOLERANCE = 16.0
 """Largest error of a table in units of the dtype's rounding of the kernel's largest value."""
 
+ONLY_KERNELS = (
+    "A finite network needs layers with weights, got an AngleTable, which knows the kernels alone. Call `init` and "
+    "`apply` of the network that was tabulated."
+)
+
 
 @pytree()
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,9 @@ class AngleTable(Layer):
         ntk: the same of the tangent kernel, or None.
         var: the variance of the inputs that were tabulated.
         degree: of homogeneity: both kernels grow with this power of both norms.
+
+    Raises:
+        ValueError: by `init` and `apply`; there is no finite network of a table.
     """
 
     nngp: Any
@@ -52,10 +60,10 @@ class AngleTable(Layer):
     degree: Any
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> Any:
-        raise NotImplementedError("A table of kernels has no finite network.")
+        raise ValueError(ONLY_KERNELS)
 
     def apply(self, params: Any, x: Float[jax.Array, "*n c"]) -> Float[jax.Array, "*n k"]:
-        raise NotImplementedError("A table of kernels has no finite network.")
+        raise ValueError(ONLY_KERNELS)
 
     def propagate(self, state: KernelState) -> KernelState:
         dtype = state.nngp.dtype

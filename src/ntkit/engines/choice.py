@@ -57,8 +57,8 @@ class Choice:
         if self.fused is None:
             return reference.fill(prepared)
         if isinstance(self.fused, FusedImages):
-            return fused_images.fill(self.fused, prepared)
-        return reference.with_own_diagonal(prepared, fused_engine.fill(self.fused, prepared))
+            return fused_images.fill(self.fused, prepared, self.plan)
+        return reference.with_own_diagonal(prepared, fused_engine.fill(self.fused, prepared, self.plan))
 
 
 @dataclass(frozen=True)
@@ -114,51 +114,54 @@ def choose(prepared: Prepared, engine: str) -> Choice:
     plan = prepared.plan
     if engine == "reference":
         return Choice("reference", "asked for", plan, None)
-    if prepared.spatial:
-        return _choose_for_images(prepared, engine)
+    work, units, least = _work(prepared)
+    if engine == "auto" and work < least:
+        return Choice("reference", f"{work} {units} do not repay compiling", plan, None)
+    try:
+        return _fused_for_images(prepared) if prepared.spatial else _fused_for_vectors(prepared)
+    except FusionError as reason:
+        if engine == "fused":
+            raise FusionError(f'engine="fused" cannot run this network: {reason}.') from None
+        return Choice("reference", f"the fused engine cannot run it: {reason}", plan, None)
+
+
+def _work(prepared: Prepared) -> tuple[int, str, int]:
+    """How much there is to do, of what, and how much of it repays compiling."""
+    plan, network = prepared.plan, prepared.network
     entries = plan.rows * plan.columns
-    if engine == "auto" and entries < _worth_compiling(prepared.network):
-        return Choice("reference", f"{entries} entries do not repay compiling", plan, None)
+    if not prepared.spatial:
+        return entries, "entries", _worth_compiling(network)
+    pixels = prod(prepared.points1.x.shape[1:-1])
+    pairs = entries * (pixels**2 if network.mixes_pixels else pixels)
+    return pairs, "pairs of pixels", WORTH_COMPILING_IMAGES
+
+
+def _fused_for_vectors(prepared: Prepared) -> Choice:
     table = tabulated(prepared)
-    if table is None and prepared.network.needs_means(Law.inputs()):
-        return _without_means(plan, engine)
-    network = prepared.network if table is None else table
-    try:
-        fused = fused_engine.fuse(network, prepared.features, prepared.dtype, prepared.ntk)
-    except FusionError as reason:
-        if engine == "fused":
-            raise FusionError(f'engine="fused" cannot run this network: {reason}.') from None
-        return Choice("reference", f"the fused engine cannot run it: {reason}", plan, None)
     if table is None:
-        reason = "every layer can be fused"
+        _check_means(prepared.network)
+        network, reason = prepared.network, "every layer can be fused"
     else:
-        reason = f"a function of the angle between two points, {len(table.nngp)} terms"
-    return Choice("fused", reason, fused_engine.tiled(plan), fused)
+        network, reason = table, f"a function of the angle between two points, {len(table.nngp)} terms"
+    fused = fused_engine.fuse(network, prepared.features, prepared.dtype, prepared.ntk)
+    return Choice("fused", reason, fused_engine.tiled(prepared.plan), fused)
 
 
-def _without_means(plan: Plan, engine: str) -> Choice:
-    """The reference engine, which follows means from layer to layer."""
-    reason = "a sum needs the means of its summands, which only the reference engine follows"
-    if engine == "fused":
-        raise FusionError(f'engine="fused" cannot run this network: {reason}.')
-    return Choice("reference", reason, plan, None)
+def _fused_for_images(prepared: Prepared) -> Choice:
+    _check_means(prepared.network)
+    fused = fuse_images(prepared.network, prepared.points1.x.shape[1:], prepared.dtype, prepared.ntk)
+    plan = fused_images.tiled(fused, prepared.plan)
+    return Choice("fused", "planes of pixel pairs of one offset", plan, fused)
 
 
-def _choose_for_images(prepared: Prepared, engine: str) -> Choice:
-    plan, shape = prepared.plan, prepared.points1.x.shape
-    pixels = prod(shape[1:-1])
-    work = plan.rows * plan.columns * (pixels**2 if prepared.network.mixes_pixels else pixels)
-    if engine == "auto" and work < WORTH_COMPILING_IMAGES:
-        return Choice("reference", f"{work} pairs of pixels do not repay compiling", plan, None)
-    if prepared.network.needs_means(Law.inputs()):
-        return _without_means(plan, engine)
-    try:
-        fused = fuse_images(prepared.network, shape[1:], prepared.dtype, prepared.ntk)
-    except FusionError as reason:
-        if engine == "fused":
-            raise FusionError(f'engine="fused" cannot run this network: {reason}.') from None
-        return Choice("reference", f"the fused engine cannot run it: {reason}", plan, None)
-    return Choice("fused", "planes of pixel pairs of one offset", fused_images.tiled(fused, plan), fused)
+def _check_means(network: Layer) -> None:
+    """Raise for a network in which means have to be followed from layer to layer.
+
+    Raises:
+        FusionError: saying so.
+    """
+    if network.needs_means(Law.inputs()):
+        raise FusionError("a sum needs the means of its summands, which only the reference engine follows")
 
 
 def _worth_compiling(network: Layer) -> int:
@@ -187,12 +190,15 @@ def concrete_diagonal(network: Layer, x: np.ndarray, *, ntk: bool) -> Grams:
     Raises:
         KernelOverflowError: when a kernel value exceeds the dtype.
     """
-    if x.ndim > 2:
-        prepared = reference.prepare(network, x, x[:1], ntk=ntk)
-        chosen = choose(prepared, "auto")
-        if isinstance(chosen.fused, FusedImages):
-            return fused_images.diagonal(chosen.fused, prepared.points1.x, prepared.plan)
-    return reference.concrete_diagonal(network, x, ntk=ntk)
+    if x.ndim == 2:
+        return reference.concrete_diagonal(network, x, ntk=ntk)
+    # One column is as much work as a diagonal.
+    prepared = reference.prepare(network, x, x[:1], ntk=ntk)
+    if prepared.spatial:
+        fused = choose(prepared, "auto").fused
+        if isinstance(fused, FusedImages):
+            return fused_images.diagonal(fused, prepared.points1.x, prepared.plan.threads)
+    return reference.own_kernels(prepared)
 
 
 def execution(

@@ -195,16 +195,20 @@ def fill(prepared: Prepared) -> Grams:
 def with_own_diagonal(prepared: Prepared, grams: Grams) -> Grams:
     """Write every input's kernel with itself onto the diagonal, where other entries' formula would not tell it."""
     if prepared.plan.symmetric and (prepared.spatial or prepared.network.random):
-        diagonals, points = prepared.diagonals, prepared.points1
-        if diagonals is None:
-            assert isinstance(points, Images)
-            with precision(prepared.dtype):
-                own_values = images.diagonals(prepared.network, points, prepared.ntk)
-            diagonals = _finite(own_values, points.var)
-        for gram, own in zip(grams, diagonals, strict=True):
+        for gram, diagonal in zip(grams, own_kernels(prepared), strict=True):
             if isinstance(gram, np.ndarray):
-                np.fill_diagonal(gram, own)
+                np.fill_diagonal(gram, diagonal)
     return grams
+
+
+def own_kernels(prepared: Prepared) -> Grams:
+    """Both kernels of every row with itself, shape (n,)."""
+    points = prepared.points1
+    if prepared.diagonals is not None:
+        return Grams(*(None if gram is None else gram[: len(points.var)] for gram in prepared.diagonals))
+    assert isinstance(points, Images)
+    with precision(prepared.dtype):
+        return _finite(images.diagonals(prepared.network, points, prepared.ntk), points.var)
 
 
 def _block(prepared: Prepared, left: Points | Images, right: Points | Images, diagonal: bool) -> tuple:

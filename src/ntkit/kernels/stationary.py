@@ -1,8 +1,10 @@
 """The squared-exponential kernel, kept for comparison with the kernels of networks."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -42,24 +44,25 @@ class RBF(Kernel):
         self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
     ) -> Float[Array, "n1 n2"]:
         x1, x2 = as_point_pair("RBF", x1, x2)
-
-        def gram(a, b):
-            a, b = self._scaled(a), self._scaled(b)
-            # Subtracting a common point changes no distance and keeps digits for clustered data.
-            centre = a[:1]
-            a, b = a - centre, b - centre
-            norms = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :]
-            distance = jnp.maximum(norms - 2.0 * jnp.matmul(a, b.T, precision="highest"), 0.0)
-            if x2 is None:
-                distance = jnp.where(jnp.eye(len(a), dtype=bool), 0.0, (distance + distance.T) / 2.0)
-            return jnp.asarray(self.variance, a.dtype) * jnp.exp(-distance / 2.0)
-
-        return evaluate(gram, x1, x1 if x2 is None else x2)
+        points = (x1,) if x2 is None else (x1, x2)
+        return evaluate(partial(_gram, self), *points)
 
     def diag(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
         x = as_points("RBF", x)
         return evaluate(lambda a: jnp.full(len(a), self.variance, a.dtype), x)
 
-    def _scaled(self, x):
-        scale = jnp.asarray(self.length_scale, x.dtype)
-        return x / (scale if scale.ndim == 0 else scale[None, :])
+
+@jax.jit
+def _gram(kernel: RBF, x1: jax.Array, x2: jax.Array | None = None) -> jax.Array:
+    """One compiled program for each shape, where its operations one by one would be two dozen."""
+    scale = jnp.asarray(kernel.length_scale, x1.dtype)
+    scale = scale if scale.ndim == 0 else scale[None, :]
+    a, b = x1 / scale, (x1 if x2 is None else x2) / scale
+    # Subtracting a common point changes no distance and keeps digits for clustered data.
+    centre = a[:1]
+    a, b = a - centre, b - centre
+    norms = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :]
+    distance = jnp.maximum(norms - 2.0 * jnp.matmul(a, b.T, precision="highest"), 0.0)
+    if x2 is None:
+        distance = jnp.where(jnp.eye(len(a), dtype=bool), 0.0, (distance + distance.T) / 2.0)
+    return jnp.asarray(kernel.variance, a.dtype) * jnp.exp(-distance / 2.0)

@@ -1,20 +1,17 @@
 """The convolutional layer, finite and infinite, in both parametrisations."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-
-from ntkit.nn.convolving import Sharing
+from ntkit.nn.convolving import Sharing, Sliding
 from ntkit.nn.dense import Parametrization
-from ntkit.nn.windows import Padding, output_sizes, padded
+from ntkit.nn.windows import Padding
 from ntkit.numerics.trees import pytree
 
 
 @pytree("width", "filter_shape", "strides", "padding", "parametrization")
 @dataclass(frozen=True, eq=False)
-class Conv(Sharing):
+class Conv(Sliding, Sharing):
     """Convolutional layer, `w_std / sqrt(k c) sum_q W_q x_(p+q) + b_std b`, in one to three spatial dimensions.
 
     With `W, b ~ N(0, 1)` entrywise, k pixels in the filter and c channels. At infinite width
@@ -48,13 +45,3 @@ class Conv(Sharing):
     w_std: Any = 1.0
     b_std: Any = 0.0
     parametrization: Parametrization = "ntk"
-
-    @property
-    def _steps(self) -> tuple[int, ...]:
-        return self._strides
-
-    def _sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        return output_sizes("Conv", sizes, self.filter_shape, self._strides, self.padding)
-
-    def _surrounded(self, array: jax.Array, axes: Sequence[Sequence[int]]) -> jax.Array:
-        return padded(array, axes, self.filter_shape, self._strides, self.padding)

@@ -19,6 +19,8 @@ from ntkit.nn.windows import (
     as_sizes,
     check_padding,
     check_spatial,
+    output_sizes,
+    padded,
     window_parts,
     window_sums,
     windows_present,
@@ -132,6 +134,20 @@ class Convolving(Averaging):
             has_bias = jnp.where(jnp.asarray(self.b_std) > 0, 1.0, 0.0).astype(own.dtype)
             own = fan_in * self._average(state.nngp, state.axes) + has_bias
         return replace(after, ntk=own + after.ntk, width=self.width)
+
+
+class Sliding(Convolving):
+    """Convolutions whose windows slide over the image as it is, padded."""
+
+    @property
+    def _steps(self) -> tuple[int, ...]:
+        return self._strides
+
+    def _sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        return output_sizes(type(self).__name__, sizes, self.filter_shape, self._strides, self.padding)
+
+    def _surrounded(self, array: jax.Array, axes: Sequence[Sequence[int]]) -> jax.Array:
+        return padded(array, axes, self.filter_shape, self._strides, self.padding)
 
 
 class Sharing(Convolving):

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ntkit.nn.convolving import Convolving, Sharing
+from ntkit.nn.convolving import Sharing, Sliding
 from ntkit.nn.dense import Parametrization
 from ntkit.nn.state import KernelState
-from ntkit.nn.windows import Padding, output_sizes, padded, window_sums
+from ntkit.nn.windows import Padding, window_sums
 from ntkit.numerics.trees import pytree
 
 
@@ -92,7 +92,7 @@ class ConvTranspose(Sharing):
 
 @pytree("width", "filter_shape", "strides", "padding", "parametrization")
 @dataclass(frozen=True, eq=False)
-class ConvLocal(Convolving):
+class ConvLocal(Sliding):
     """Locally connected layer: a convolution whose weights and biases every output pixel has for itself.
 
     At infinite width as `Conv` for equal pixels; different pixels become uncorrelated,
@@ -119,16 +119,6 @@ class ConvLocal(Convolving):
     w_std: Any = 1.0
     b_std: Any = 0.0
     parametrization: Parametrization = "ntk"
-
-    @property
-    def _steps(self) -> tuple[int, ...]:
-        return self._strides
-
-    def _sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        return output_sizes("ConvLocal", sizes, self.filter_shape, self._strides, self.padding)
-
-    def _surrounded(self, array: jax.Array, axes: Sequence[Sequence[int]]) -> jax.Array:
-        return padded(array, axes, self.filter_shape, self._strides, self.padding)
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> dict[str, jax.Array]:
         sizes = self.output_shape(input_shape)[1:-1]

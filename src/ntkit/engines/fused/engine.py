@@ -193,9 +193,9 @@ def _stacked_vectors(parts: list[list[np.ndarray]], dtype: Any) -> np.ndarray:
     return table
 
 
-def fill(fused: Fused, prepared: Prepared) -> Grams:
+def fill(fused: Fused, prepared: Prepared, plan: Plan) -> Grams:
     """Both kernels, tile by tile on the plan's threads; the diagonal is that of the points by themselves."""
-    points1, points2, plan = prepared.points1, prepared.points2, tiled(prepared.plan)
+    points1, points2 = prepared.points1, prepared.points2
     if plan.symmetric:
         rows, columns = side_tables(fused, points1.var, ("var1", "var2"))
     else:

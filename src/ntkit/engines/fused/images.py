@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -20,36 +21,60 @@ from ntkit.nn.state import KernelState
 from ntkit.numerics.dtypes import precision
 
 
-class Scratch:
-    """Work space of one thread, and what all threads share: the network as the compiled functions take it."""
+@dataclass(frozen=True)
+class Room:
+    """How large the work space of a thread is.
 
-    def __init__(self, fused: FusedImages) -> None:
-        schedule, lanes, dtype = fused.schedule, fused.lanes, fused.dtype
-        vector = 64 // dtype.itemsize
+    Attributes:
+        pitch: entries from one row of a plane to the next.
+        origin: the entry of a plane's first pixel.
+        plane: entries of a plane.
+        shapes: of the arrays, as the compiled functions call them.
+    """
+
+    pitch: int
+    origin: int
+    plane: int
+    shapes: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, fused: FusedImages) -> "Room":
+        """What a network needs."""
+        schedule, lanes = fused.schedule, fused.lanes
+        vector = 64 // fused.dtype.itemsize
         steps = [step for level in schedule.levels for step in level.steps]
         blocks = [step for step in steps if isinstance(step, Block)]
         reach = max([step.window.reach for step in blocks], default=0)
         high, wide = (max(step.place.size[axis] for step in steps) for axis in (0, 1))
         # Beyond the last column so much that a row may be filled up to whole vectors.
         pitch = (wide + 2 * reach) * lanes + vector
-        self.pitch, self.origin = pitch, reach * (pitch + lanes)
-        self.plane = (high + 2 * reach) * pitch + 2 * vector
+        plane = (high + 2 * reach) * pitch + 2 * vector
         slots = 1 + max(max(step.slot, getattr(step, "target", 0)) for step in steps)
         tall = max([step.window.shape[0] for step in blocks], default=1)
         capacity = wide * lanes + 2 * vector
-        self.slots = np.zeros(slots * 3 * self.plane + vector, dtype)
-        # Every block divides it by its own window's rows.
-        self.kept = np.zeros(3 * tall * capacity, dtype)
         rows = max((program.work for level in fused.programs for program in level if program), default=0)
-        self.work = np.zeros((max(1, rows), capacity), dtype)
-        self.line = np.zeros(capacity, dtype)
-        self.pooled = np.zeros(buffer_starts(schedule, lanes)[-1], dtype)
-        self.totals = np.zeros((2, lanes))
+        shapes = {
+            "slots": (slots * 3 * plane + vector,),
+            # Every block divides it by its own window's rows.
+            "kept": (3 * tall * capacity,),
+            "work": (max(1, rows), capacity),
+            "line": (capacity,),
+            "pooled": (buffer_starts(schedule, lanes)[-1],),
+        }
+        return cls(pitch, reach * (pitch + lanes), plane, shapes)
 
-    @property
-    def bytes(self) -> int:
-        """Of memory."""
-        return sum(array.nbytes for array in (self.slots, self.kept, self.work, self.line, self.pooled))
+
+class Scratch:
+    """Work space of one thread, and the tables that its compiled functions read."""
+
+    def __init__(self, fused: FusedImages) -> None:
+        room = Room.of(fused)
+        self.pitch, self.origin, self.plane = room.pitch, room.origin, room.plane
+        arrays = {name: np.zeros(shape, fused.dtype) for name, shape in room.shapes.items()}
+        self.slots, self.kept, self.work = arrays["slots"], arrays["kept"], arrays["work"]
+        self.line, self.pooled = arrays["line"], arrays["pooled"]
+        self.totals = np.zeros((2, fused.lanes))
+        self.targets, self.shares = pool_tables(fused)
 
 
 def pool_tables(fused: FusedImages) -> tuple[np.ndarray, np.ndarray]:
@@ -75,13 +100,12 @@ def sums(
     levels = fused.schedule.levels
     left, right = rows.sides[0], columns.sides[-1]
     nngp, ntk = (np.zeros((len(left), len(right)), fused.dtype) for _ in range(2))
-    targets, shares = pool_tables(fused)
     downs, acrosses = ([np.array(level.offsets[axis]) for level in levels] for axis in (0, 1))
     fused.module.pairs(
         np.concatenate(fused.steps), _ends_of(fused.steps), np.concatenate(downs), _ends_of(downs),
         np.concatenate(acrosses), _ends_of(acrosses), np.array([level.circular for level in levels]), rows.constants,
         left, right, upper, _share(levels[-1]), scratch.plane, scratch.pitch, scratch.origin, scratch.slots,
-        scratch.kept, scratch.work, scratch.line, shares, targets, scratch.pooled, nngp, ntk,
+        scratch.kept, scratch.work, scratch.line, scratch.shares, scratch.targets, scratch.pooled, nngp, ntk,
     )  # fmt: skip
     return nngp, ntk
 
@@ -109,7 +133,6 @@ def own_sums(fused: FusedImages, x: np.ndarray, threads: int) -> Own:
     buffers = [np.zeros((len(x), *size), fused.dtype) for size in schedule.buffers]
     grams = [np.zeros(len(x), fused.dtype) for _ in range(2)]
     starts = buffer_starts(schedule, lanes)
-    targets, shares = pool_tables(fused)
     local = threading.local()
 
     def compute(block: slice, _: slice) -> None:
@@ -130,7 +153,7 @@ def own_sums(fused: FusedImages, x: np.ndarray, threads: int) -> Own:
             fused.module.level(
                 fused.steps[k], np.array(level.offsets[0]), np.array(level.offsets[1]), level.circular,
                 numbers.constants, *laid, scratch.plane, scratch.pitch, scratch.origin, scratch.slots, scratch.kept,
-                scratch.work, scratch.line, shares, targets, scratch.pooled, scratch.totals,
+                scratch.work, scratch.line, scratch.shares, scratch.targets, scratch.pooled, scratch.totals,
             )  # fmt: skip
             for step in level.steps:
                 if isinstance(step, Pool):
@@ -166,14 +189,14 @@ def tiled(fused: FusedImages, plan: Plan) -> Plan:
 
 def working_bytes(fused: FusedImages, plan: Plan) -> int:
     """Memory beside the results: each thread's work space, and what both blocks of images of its tile contribute."""
-    numbers = sum(fused.lengths) * (plan.tile + fused.lanes) * fused.dtype.itemsize
-    return plan.threads * (numbers + Scratch(fused).bytes)
+    numbers = sum(fused.lengths) * (plan.tile + fused.lanes)
+    scratch = sum(prod(shape) for shape in Room.of(fused).shapes.values())
+    return plan.threads * (numbers + scratch) * fused.dtype.itemsize
 
 
-def fill(fused: FusedImages, prepared: Prepared) -> Grams:
+def fill(fused: FusedImages, prepared: Prepared, plan: Plan) -> Grams:
     """Both kernels, tile by tile on the plan's threads."""
     x1, x2 = (images_of(fused, points.x) for points in (prepared.points1, prepared.points2))
-    plan = tiled(fused, prepared.plan)
     bends = any(layer.needs_variances for layer in fused.schedule.head)
     own1 = own2 = None
     if fused.schedule.buffers or bends:
@@ -185,12 +208,15 @@ def fill(fused: FusedImages, prepared: Prepared) -> Grams:
     # Kernels are symmetric functions: the larger set fills the lanes better.
     turned = plan.rows < plan.columns
 
+    first, second = reversed(NAMES) if turned else NAMES
+
     def compute(down: slice, across: slice) -> None:
-        sides = [(x1, own1, down), (x2, own2, across)]
-        rows, columns = (
-            contributions(fused, x[part], [] if own is None else [b[part] for b in own.buffers], (name,))
-            for (x, own, part), name in zip(reversed(sides) if turned else sides, NAMES, strict=True)
-        )
+        if getattr(local, "down", None) != down:
+            # A thread's tiles are often of one row of tiles.
+            local.down, local.rows = down, _contributed(fused, x1, own1, down, first)
+        rows, columns = local.rows, _contributed(fused, x2, own2, across, second)
+        if turned:
+            rows, columns = columns, rows
         upper = plan.symmetric and down.start == across.start
         found = sums(fused, rows, columns, _scratch_of(local, fused), upper)
         for gram, block in zip(grams, found, strict=True):
@@ -208,6 +234,11 @@ def fill(fused: FusedImages, prepared: Prepared) -> Grams:
     return _with_head(fused, grams, var1[:, None], var2[None, :], same=False)
 
 
+def _contributed(fused: FusedImages, x: np.ndarray, own: Own | None, part: slice, name: str) -> Numbers:
+    """What some of the images contribute as the first ("var1") or second ("var2") of a pair."""
+    return contributions(fused, x[part], [] if own is None else [b[part] for b in own.buffers], (name,))
+
+
 def images_of(fused: FusedImages, x: np.ndarray) -> np.ndarray:
     """The images that enter planes: those of the user, pooled where a network begins with that.
 
@@ -219,9 +250,9 @@ def images_of(fused: FusedImages, x: np.ndarray) -> np.ndarray:
     return x[:, None] if x.ndim == 3 else x
 
 
-def diagonal(fused: FusedImages, x: np.ndarray, plan: Plan) -> Grams:
+def diagonal(fused: FusedImages, x: np.ndarray, threads: int) -> Grams:
     """Both kernels of every image with itself, shape (n,)."""
-    own = own_sums(fused, images_of(fused, x), plan.threads)
+    own = own_sums(fused, images_of(fused, x), threads)
     return _with_head(fused, (own.nngp, own.ntk), own.nngp, own.nngp, same=True)
 
 
