@@ -72,9 +72,8 @@ def squared_gradient_norms(
         pull = _pull(f, params, point)
 
         def norm(output: jax.Array) -> jax.Array:
-            return sum(
-                (jnp.sum(jnp.square(leaf)) for leaf in jax.tree_util.tree_leaves(pull(output))), jnp.zeros(())
-            ).astype(output.dtype)
+            squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree_util.tree_leaves(pull(output))]
+            return jnp.sum(jnp.stack(squares))
 
         return map_chunks(norm, _identity(f, params, x), at_once)
 

@@ -33,6 +33,7 @@ def size(tree: Any) -> int:
 
 
 def bytes_of(tree: Any) -> int:
+    """The memory of all arrays in a tree, or of arrays of such shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree_util.tree_leaves(tree))
 
 
