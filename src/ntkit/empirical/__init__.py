@@ -5,6 +5,15 @@ from ntkit.empirical.lanczos import Eigenpairs
 from ntkit.empirical.linearize import linearize
 from ntkit.empirical.ntk import EmpiricalNTK
 from ntkit.empirical.operator import NTKOperator
+from ntkit.empirical.sketch import SketchedNTK
 from ntkit.empirical.trace import TraceEstimate
 
-__all__ = ["Eigenpairs", "EmpiricalNTK", "LinearSolution", "NTKOperator", "TraceEstimate", "linearize"]
+__all__ = [
+    "Eigenpairs",
+    "EmpiricalNTK",
+    "LinearSolution",
+    "NTKOperator",
+    "SketchedNTK",
+    "TraceEstimate",
+    "linearize",
+]

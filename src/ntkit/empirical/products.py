@@ -31,7 +31,7 @@ def jacobian_product(
     """
     tile, at_once = plan(f, params, x, count(vectors), memory_limit)
     with jax.default_matmul_precision(PRECISION):
-        return map_chunks(lambda vector: _forward(f, params, x, vector, tile), vectors, at_once)
+        return map_chunks(lambda vector: forward(f, params, x, vector, tile), vectors, at_once)
 
 
 def transposed_product(
@@ -55,7 +55,7 @@ def kernel_product(
     tile, at_once = plan(f, params, x2, len(weights), memory_limit)
 
     def product(single: jax.Array) -> jax.Array:
-        return _forward(f, params, x1, _reverse(f, params, x2, single, tile), tile)
+        return forward(f, params, x1, _reverse(f, params, x2, single, tile), tile)
 
     with jax.default_matmul_precision(PRECISION):
         return map_chunks(product, weights, at_once)
@@ -65,7 +65,7 @@ def squared_gradient_norms(
     f: Function, params: Params, x: Inputs, memory_limit: int
 ) -> Float[jax.Array, "n k"]:
     """`Θ_oo(x_i, x_i) = Σ_p (∂_p f_o(x_i))²`, a few gradients at a time."""
-    outputs = _outputs(f, params, x)
+    outputs = outputs_of(f, params, x)
     _, at_once = plan(f, params, x, count(x) * outputs, memory_limit)
 
     def norms(point: Inputs) -> jax.Array:
@@ -89,14 +89,14 @@ def traced_by_products(
     The column of the point j and the output o is `J(x1)` times the gradient of `f_o(x2_j)`: m k products
     with J of all of `x1`, in the memory of a few gradients.
     """
-    outputs = _outputs(f, params, x2)
+    outputs = outputs_of(f, params, x2)
     tile, at_once = plan(f, params, x1, count(x2) * outputs, memory_limit)
 
     def column(point: Inputs) -> jax.Array:
         pull = _pull(f, params, point)
 
         def term(output: jax.Array) -> jax.Array:
-            return _forward(f, params, x1, pull(output), tile) @ output
+            return forward(f, params, x1, pull(output), tile) @ output
 
         basis = _identity(f, params, x2)
         if at_once >= outputs:
@@ -112,13 +112,13 @@ def full_by_products(
     f: Function, params: Params, x1: Inputs, x2: Inputs, memory_limit: int
 ) -> Float[jax.Array, "n m k k"]:
     """`Θ_ab(x1_i, x2_j) = Σ_p ∂_p f_a(x1_i) ∂_p f_b(x2_j)` by columns, as `traced_by_products`."""
-    outputs = _outputs(f, params, x2)
+    outputs = outputs_of(f, params, x2)
     tile, at_once = plan(f, params, x1, count(x2) * outputs, memory_limit)
 
     def columns(point: Inputs) -> jax.Array:
         pull = _pull(f, params, point)
         return map_chunks(
-            lambda output: _forward(f, params, x1, pull(output), tile),
+            lambda output: forward(f, params, x1, pull(output), tile),
             _identity(f, params, x2),
             at_once,
         )
@@ -128,7 +128,7 @@ def full_by_products(
     return blocks.transpose(2, 0, 3, 1)
 
 
-def _forward(f: Function, params: Params, x: Inputs, vector: Params, tile: int) -> jax.Array:
+def forward(f: Function, params: Params, x: Inputs, vector: Params, tile: int) -> jax.Array:
     """`J v` for one vector, tile by tile of the examples."""
 
     def push(points: Inputs) -> jax.Array:
@@ -165,7 +165,8 @@ def _pull(f: Function, params: Params, point: Inputs):
     return lambda output: pullback(output)[0]
 
 
-def _outputs(f: Function, params: Params, x: Inputs) -> int:
+def outputs_of(f: Function, params: Params, x: Inputs) -> int:
+    """The number of outputs k."""
     return jax.eval_shape(lambda p, points: rows(f, p, points), params, x).shape[1]
 
 
