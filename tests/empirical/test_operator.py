@@ -110,7 +110,9 @@ def test_lineax_takes_it_as_a_positive_semidefinite_operator():
         assert lineax.is_positive_semidefinite(operator)
         assert not lineax.is_positive_semidefinite(RECTANGULAR.as_lineax())
         v = jnp.asarray(draw(8, SIZE))
-        np.testing.assert_allclose(np.array(jax.jit(lambda v: operator.mv(v))(v)), GRAM @ np.array(v), rtol=1e-10)
+        np.testing.assert_allclose(
+            np.array(jax.jit(lambda v: operator.mv(v))(v)), GRAM @ np.array(v), rtol=1e-10
+        )
 
 
 class TestSolve:
@@ -144,9 +146,9 @@ class TestSolve:
         solution = jax.jit(lambda operator, b: operator.solve(b, noise=5.0))(operator, b)
         assert solution.value.dtype == jnp.float32
         dense = np.linalg.solve(GRAM + 5 * np.eye(SIZE), np.array(b, np.float64))
-        assert np.linalg.norm(np.array(solution.value) - dense) <= 2e-4 * EIGENVALUES[-1] / 5 * np.linalg.norm(
-            dense
-        )
+        assert np.linalg.norm(np.array(solution.value) - dense) <= 2e-4 * EIGENVALUES[
+            -1
+        ] / 5 * np.linalg.norm(dense)
         assert float(solution.residual[0]) <= 2e-4
 
 
@@ -181,7 +183,9 @@ def test_jax_arrays_in_give_jax_arrays_out_and_the_product_is_a_pure_function():
     v = jnp.asarray(draw(6, M * K), jnp.float32)
     product = operator @ v
     assert isinstance(product, jax.Array) and product.dtype == jnp.float32
-    scale = np.abs(CROSS).sum(axis=1).max()  # rounding errors of 58 terms: within 1e-5 of the sum of magnitudes
+    scale = (
+        np.abs(CROSS).sum(axis=1).max()
+    )  # rounding errors of 58 terms: within 1e-5 of the sum of magnitudes
     np.testing.assert_allclose(np.array(product), CROSS @ np.array(v), atol=1e-5 * scale)
     under_jit = jax.jit(lambda operator, v: operator @ v)(operator, v)
     np.testing.assert_allclose(np.array(under_jit), np.array(product), atol=1e-5 * scale)
@@ -189,13 +193,17 @@ def test_jax_arrays_in_give_jax_arrays_out_and_the_product_is_a_pure_function():
 
 class TestErrorsSayWhatToDo:
     def test_vectors_of_another_length(self):
-        with pytest.raises(ValueError, match=r"vectors of shape \(10,\), \(5, 2\), .* for 5 points and 2 outputs"):
+        with pytest.raises(
+            ValueError, match=r"vectors of shape \(10,\), \(5, 2\), .* for 5 points and 2 outputs"
+        ):
             RECTANGULAR @ np.ones(9)
 
     @pytest.mark.parametrize("method", ["diagonal", "trace", "eigenvalues", "solve", "estimate_trace"])
     def test_what_needs_one_set_of_points(self, method):
         arguments = {"eigenvalues": [1], "solve": [np.ones(N * K)], "estimate_trace": [jax.random.key(0)]}
-        with pytest.raises(ValueError, match=r"needs an operator of one set of points.*NTKOperator\(f, params, x\)"):
+        with pytest.raises(
+            ValueError, match=r"needs an operator of one set of points.*NTKOperator\(f, params, x\)"
+        ):
             getattr(RECTANGULAR, method)(*arguments.get(method, []))
 
     def test_numbers_out_of_range(self):

@@ -196,7 +196,8 @@ class NTKOperator:
                 self.f, params, x, jnp.asarray(blocks, x.dtype), noise, rtol, max_steps, self.memory_limit
             )
             value = jnp.moveaxis(value, 0, -1).reshape(*form(tiles.count(x)))
-            solution = LinearSolution(np.array(value) if numpy else value, residual, iterations)
+            solution = LinearSolution(value, residual, iterations)
+            solution = jax.tree_util.tree_map(np.array, solution) if numpy else solution
         return solution.checked(rtol, noise, max_steps)
 
     def eigenvalues(

@@ -12,6 +12,8 @@ from ntkit.empirical.tiles import Inputs, bytes_of, count, map_chunks, map_tiles
 WORD = 32
 """Signs that one random integer holds."""
 
+_rows = jax.jit(rows, static_argnums=0)
+
 
 def random_signs(key: UInt32[jax.Array, "2"], column: jax.Array, params: Params) -> Params:
     """One column of R: a tree like the parameters of ±1, independent and equally likely.
@@ -101,7 +103,7 @@ def cheaper_projection(f: Function, params: Params, x: Inputs, dimension: int, m
         return "forward"
     shapes = jax.tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
     point = jax.tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), x)
-    analysis = jax.jit(lambda p, one: rows(f, p, one)).lower(shapes, point).cost_analysis() or {}
+    analysis = _rows.lower(f, shapes, point).cost_analysis() or {}
     evaluation = float(analysis.get("flops", 2.0 * size(params)))
     reverse = 2 * outputs * evaluation + 2 * outputs * size(params) * dimension
     return "forward" if dimension * evaluation <= reverse else "reverse"

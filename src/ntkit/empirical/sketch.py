@@ -26,6 +26,51 @@ from ntkit.numerics.trees import pytree
 _forward = jax.jit(projection.project_forward, static_argnames=("f", "dimension", "memory_limit"))
 _reverse = jax.jit(projection.project_reverse, static_argnames=("f", "dimension", "memory_limit"))
 
+Features = Float[jax.Array, "_ k d"]
+
+
+def _first(left: Features, right: Features) -> Features:
+    del right
+    return left
+
+
+@jax.jit
+def _traced(left: Features, right: Features) -> Float[jax.Array, "n m"]:
+    flat_left, flat_right = left.reshape(left.shape[0], -1), right.reshape(right.shape[0], -1)
+    return jnp.matmul(flat_left, flat_right.T, precision="highest") / left.shape[1]
+
+
+@jax.jit
+def _blocks(left: Features, right: Features) -> Float[jax.Array, "n m k k"]:
+    return jnp.einsum("iad,jbd->ijab", left, right, precision="highest")
+
+
+@jax.jit
+def _norms(left: Features, right: Features) -> Float[jax.Array, " n"]:
+    del right
+    return jnp.sum(jnp.square(left), axis=(1, 2)) / left.shape[1]
+
+
+@jax.jit
+def _errors(left: Features, right: Features) -> Float[jax.Array, "n m"]:
+    """The standard error of the mean of d estimates `t_j = (d/k) Σ_a Φ_aj(x) Φ_aj(x')`.
+
+    `Σ_j t_j²` is a sum over pairs (a, b) of outputs of products of `Φ_a Φ_b`, so no array (n, m, d) is formed.
+    """
+    _, k, d = left.shape
+    first, second = np.triu_indices(k)
+    weights = np.where(first == second, 1.0, 2.0) / k**2
+
+    def add(total: jax.Array, pair: tuple) -> tuple[jax.Array, None]:
+        a, b, weight = pair
+        squares = jnp.matmul(left[:, a] * left[:, b], (right[:, a] * right[:, b]).T, precision="highest")
+        return total + weight * squares, None
+
+    start = jnp.zeros((left.shape[0], right.shape[0]), left.dtype)
+    pairs = (jnp.asarray(first), jnp.asarray(second), jnp.asarray(weights, left.dtype))
+    mean_square = jax.lax.scan(add, start, pairs)[0] * d  # each feature carries 1/√d
+    return jnp.sqrt(jnp.maximum(mean_square - jnp.square(_traced(left, right)), 0) / (d - 1))
+
 
 @pytree("f", "dimension", "memory_limit", "method")
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,7 +149,7 @@ class SketchedNTK(Kernel):
 
     def features(self, x: Float[Array, "n *d"]) -> Float[Array, "n k d"]:
         """`Φ(x) = J(x) R / √d`: the kernel of two points is `Φ(x) Φ(x')ᵀ`, traced and divided by k."""
-        return self._with_features(x, None, lambda left, right: left)
+        return self._with_features(x, None, _first)
 
     def __call__(
         self, x1: Float[Array, "n *d"], x2: Float[Array, "m *d"] | None = None
@@ -114,28 +159,17 @@ class SketchedNTK(Kernel):
         Raises:
             ValueError: when the features of the points exceed `memory_limit`.
         """
-
-        def gram(left: jax.Array, right: jax.Array) -> jax.Array:
-            flat_left, flat_right = left.reshape(left.shape[0], -1), right.reshape(right.shape[0], -1)
-            return jnp.matmul(flat_left, flat_right.T, precision="highest") / left.shape[1]
-
-        return self._with_features(x1, x2, gram, (1, 0))
+        return self._with_features(x1, x2, _traced, (1, 0))
 
     def full(
         self, x1: Float[Array, "n *d"], x2: Float[Array, "m *d"] | None = None
     ) -> Float[Array, "n m k k"]:
         """The estimate of `Θ_ab(x1_i, x2_j)`, not divided by k."""
-
-        def blocks(left: jax.Array, right: jax.Array) -> jax.Array:
-            return jnp.einsum("iad,jbd->ijab", left, right, precision="highest")
-
-        return self._with_features(x1, x2, blocks, (1, 0, 3, 2))
+        return self._with_features(x1, x2, _blocks, (1, 0, 3, 2))
 
     def diag(self, x: Float[Array, "n *d"]) -> Float[Array, " n"]:
-        def norms(left: jax.Array, right: jax.Array) -> jax.Array:
-            return jnp.sum(jnp.square(left), axis=(1, 2)) / left.shape[1]
-
-        return self._with_features(x, None, norms)
+        """The diagonal of the estimate, `‖Φ(x_i)‖² / k`."""
+        return self._with_features(x, None, _norms)
 
     def standard_error(
         self, x1: Float[Array, "n *d"], x2: Float[Array, "m *d"] | None = None
@@ -145,26 +179,7 @@ class SketchedNTK(Kernel):
         Every column of R gives an independent estimate of the entry; this is the deviation of these d estimates
         from their mean, divided by √d. It costs k (k + 1) / 2 products of features.
         """
-
-        def errors(left: jax.Array, right: jax.Array) -> jax.Array:
-            d, k = self.dimension, left.shape[1]
-            first, second = np.triu_indices(k)
-            weight = np.where(first == second, 1.0, 2.0) / k**2
-
-            def add(total: jax.Array, pair: tuple) -> tuple[jax.Array, None]:
-                a, b, times = pair
-                squares = jnp.matmul(
-                    left[:, a] * left[:, b], (right[:, a] * right[:, b]).T, precision="highest"
-                )
-                return total + times * squares, None
-
-            start = jnp.zeros((left.shape[0], right.shape[0]), left.dtype)
-            pairs = (jnp.asarray(first), jnp.asarray(second), jnp.asarray(weight, left.dtype))
-            mean_square = jax.lax.scan(add, start, pairs)[0] * d  # features carry 1/√d each
-            mean = jnp.einsum("iad,jad->ij", left, right, precision="highest") / k
-            return jnp.sqrt(jnp.maximum(mean_square - jnp.square(mean), 0) / (d - 1))
-
-        return self._with_features(x1, x2, errors, (1, 0))
+        return self._with_features(x1, x2, _errors, (1, 0))
 
     def _with_features(self, x1: Any, x2: Any, function: Any, axes: tuple[int, ...] = ()) -> Any:
         """`function` of the features of both sets; `axes` is how a block of (x, x') becomes one of (x', x)."""
