@@ -112,7 +112,9 @@ def _run(
 
     There the next vector of the basis consists of rounding errors: not a number, or not orthogonal to the others.
     """
-    basis, tridiagonal = _tridiagonalise(f, params, x, start, kept, steps, outputs, memory_limit)
+    basis, tridiagonal = _tridiagonalise(
+        f, params, x, jnp.asarray(start), jnp.asarray(kept), steps, outputs, memory_limit
+    )
     basis, tridiagonal = np.asarray(basis), np.asarray(tridiagonal, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         overlap = np.abs(np.triu(basis.T @ basis, 1)).max(axis=0)
@@ -127,8 +129,8 @@ def _tridiagonalise(
     f: Function,
     params: Params,
     x: Inputs,
-    start: Float[Array, " size"],
-    kept: Float[Array, "size count"],
+    start: Float[jax.Array, " size"],
+    kept: Float[jax.Array, "size count"],
     steps: int,
     outputs: int,
     memory_limit: int,
@@ -161,7 +163,7 @@ def _rayleigh_ritz(
 ) -> Eigenpairs:
     basis = np.linalg.qr(kept.astype(np.float64))[0]
     weights = basis.T.reshape(-1, count(x), outputs).astype(kept.dtype)
-    image = np.asarray(_several(f, params, x, weights, memory_limit), dtype=np.float64)
+    image = np.asarray(_several(f, params, x, jnp.asarray(weights), memory_limit), dtype=np.float64)
     image = image.reshape(len(weights), -1).T
     small = basis.T @ image
     values, mix = np.linalg.eigh((small + small.T) / 2)
@@ -177,6 +179,6 @@ def _rayleigh_ritz(
 
 @partial(jax.jit, static_argnames=("f", "memory_limit"))
 def _several(
-    f: Function, params: Params, x: Inputs, weights: Float[Array, "r n k"], memory_limit: int
+    f: Function, params: Params, x: Inputs, weights: Float[jax.Array, "r n k"], memory_limit: int
 ) -> Float[jax.Array, "r n k"]:
     return kernel_product(f, params, x, x, weights, memory_limit)

@@ -317,5 +317,4 @@ class NTKOperator:
             )
         if 0 in v.shape:
             raise ValueError(f"{who} needs at least one vector, got shape {v.shape}.")
-        library = np if isinstance(v, np.ndarray) else jnp
-        return library.moveaxis(v.reshape(m, k, -1), -1, 0), form
+        return v.reshape(m, k, -1).transpose(2, 0, 1), form

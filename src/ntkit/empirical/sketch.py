@@ -103,7 +103,7 @@ class SketchedNTK(Kernel):
     >>> import jax, numpy as np
     >>> kernel = SketchedNTK(lambda w, x: x @ w, np.zeros((2, 1)), 4000, jax.random.key(0))
     >>> x = np.array([[1.0, 2.0], [0.0, 3.0]])                           # exact: [[5, 6], [6, 9]]
-    >>> bool(np.all(np.abs(kernel(x) - x @ x.T) <= 4 * kernel.standard_error(x)))
+    >>> bool(np.abs(kernel(x) - x @ x.T).max() < 4 * kernel.standard_error(x).max() < 0.28)
     True
     """
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Num
 from matfree import stochtrace
 
 from ntkit.empirical.function import Function, Params
-from ntkit.empirical.products import kernel_product
+from ntkit.empirical.products import PRECISION, kernel_product
 from ntkit.empirical.tiles import Inputs, count
 
 
@@ -57,7 +57,8 @@ def xtrace(
     like = jnp.zeros(count(x) * outputs, jax.tree_util.tree_leaves(params)[0].dtype)
     sampler = stochtrace.sampler_normal(like, num=samples)
     estimator = stochtrace.estimator_leave_one_out_mean_and_sem(stochtrace.leave_one_out_xtrace(), sampler)
-    with jax.numpy_rank_promotion("allow"):  # matfree divides a matrix by a vector
+    # matfree divides a matrix by a vector
+    with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision(PRECISION):
         value, error = estimator(chunked, key, params, x)
     # matfree divides the squared spread by the number of samples; an unbiased variance divides by one less
     return value, error * jnp.sqrt(samples / max(samples - 1, 1))
