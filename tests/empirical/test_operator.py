@@ -170,6 +170,14 @@ class TestEigenvalues:
         np.testing.assert_allclose(pairs.values, [*np.repeat(single, K), 0], atol=1e-12 * single[0])
         assert pairs.bounds.max() < 1e-12 * single[0]
 
+    def test_copies_are_found_by_further_runs_where_one_run_finds_others(self):
+        """Twelve eigenvalues, each twice; ten steps of one run find ten different ones."""
+        features = draw(10, 3, N)
+        model = NTKOperator(lambda w, x: jnp.sin(x @ features) @ w, np.ones((N, K)), X1)
+        single = np.linalg.eigvalsh(np.sin(X1 @ features) @ np.sin(X1 @ features).T)[::-1]
+        pairs = model.eigenvalues(3, steps=10)
+        np.testing.assert_allclose(pairs.values, single[[0, 0, 1]], rtol=1e-6)
+
     def test_bounds_hold_and_are_warned_of_when_steps_are_few(self):
         with pytest.warns(AccuracyWarning, match=r"is known to .* only, above rtol=1e-06 .*Raise steps"):
             pairs = OPERATOR.eigenvalues(2, steps=4)

@@ -19,9 +19,9 @@ from ntkit.empirical.products import (
 )
 from ntkit.empirical.tiles import bytes_per_example, plan
 
-N, M, K, WIDTH = 7, 5, 2, 16
+N, M, K, WIDTH = 7, 6, 2, 16
 PARAMETERS = 3 * WIDTH + WIDTH + WIDTH * K
-BUDGETS = (40_000, 1)
+BUDGETS = (14_000, 1)
 """Tiles of examples and chunks of vectors; one example and one vector at a time."""
 
 
@@ -166,8 +166,10 @@ class TestTheBudget:
         params, x = jax.tree_util.tree_map(jnp.asarray, PARAMS), jnp.asarray(X1)
         assert plan(network, params, x, 100, 2**30) == (N, 100)
         assert plan(network, params, x, 100, 1) == (1, 1)
-        tile, at_once = plan(network, params, x, 100, BUDGETS[0])
-        assert 1 < at_once < 100
+        tile, at_once = plan(network, params, x, 3, BUDGETS[0])
+        assert at_once > 1 and N % tile and M % tile, (
+            "the tests of products are to meet a last tile that is filled up"
+        )
         assert 6 * at_once * 8 * PARAMETERS <= BUDGETS[0]
         assert tile * (1 + at_once) * bytes_per_example(network, params, x) <= BUDGETS[0] / 2
 

@@ -143,7 +143,7 @@ class SketchedNTK(Kernel):
         guarantee for the worst entry and for any function; typical errors are three to five times smaller.
 
         >>> SketchedNTK.dimension_for(0.1, 0.99, points=1000)
-        8196
+        8192
         """
         return projection.dimension_for(error, confidence, points, outputs)
 
