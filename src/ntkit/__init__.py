@@ -2,7 +2,7 @@
 
 from ntkit import nn
 from ntkit.dynamics import gradient_descent, gradient_flow
-from ntkit.empirical import EmpiricalNTK, linearize
+from ntkit.empirical import EmpiricalNTK, NTKOperator, linearize
 from ntkit.estimators import NNGPRegressor, NTKClassifier, NTKRegressor
 from ntkit.inference import GaussianProcess
 from ntkit.kernels import NNGP, NTK, RBF
@@ -17,6 +17,7 @@ __all__ = [
     "GaussianProcess",
     "NNGPRegressor",
     "NTKClassifier",
+    "NTKOperator",
     "NTKRegressor",
     "gradient_descent",
     "gradient_flow",

@@ -17,6 +17,10 @@ class IntegrationError(NtkitError, RuntimeError):
     """A flow of a general loss could not be integrated further; the text says how far it came."""
 
 
+class ConvergenceError(NtkitError, RuntimeError):
+    """An iteration ended before it reached its tolerance; the text says how far it came."""
+
+
 class KernelUndefinedError(NtkitError, ValueError):
     """The requested kernel does not exist, e.g. the NTK through a step function."""
 

@@ -1,6 +1,19 @@
 """Finite functions `f(params, x)` of JAX: their tangent kernel and their linearisation."""
 
+from ntkit.empirical.conjugate_gradient import LinearSolution
+from ntkit.empirical.lanczos import Eigenpairs
 from ntkit.empirical.linearize import linearize
 from ntkit.empirical.ntk import EmpiricalNTK
+from ntkit.empirical.operator import NTKOperator
+from ntkit.empirical.sketch import SketchedNTK
+from ntkit.empirical.trace import TraceEstimate
 
-__all__ = ["EmpiricalNTK", "linearize"]
+__all__ = [
+    "Eigenpairs",
+    "EmpiricalNTK",
+    "LinearSolution",
+    "NTKOperator",
+    "SketchedNTK",
+    "TraceEstimate",
+    "linearize",
+]

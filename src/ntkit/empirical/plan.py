@@ -12,7 +12,7 @@ from ntkit.empirical.contraction import Contraction
 from ntkit.empirical.function import one_example
 from ntkit.empirical.selection import Chosen, names_of
 from ntkit.empirical.structure import Lookup, Structure, Use, find_structure
-from ntkit.empirical.trace import trace
+from ntkit.empirical.program import trace
 from ntkit.numerics.dtypes import is_concrete
 
 Method = Literal["layerwise", "jacobian", "products"]

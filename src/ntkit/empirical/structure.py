@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ntkit.empirical.trace import Atom, Constant, Operation, Program, Value
+from ntkit.empirical.program import Atom, Constant, Operation, Program, Value
 
 
 @dataclass(frozen=True)

@@ -1,141 +1,64 @@
-"""One example's way through `f(params, x)` as a flat list of operations, ready to be read and run again."""
+"""The trace of a tangent kernel estimated from products with random vectors."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+import jax.numpy as jnp
+from jaxtyping import Float, Num
+from matfree import stochtrace
 
-INLINED = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-}
-"""Operations that only wrap others, and the parameter that holds what they wrap.
-
-What has a derivative of its own (custom_jvp_call) or a loop (scan, while, cond) stays whole.
-"""
-
-
-@dataclass(frozen=True, eq=False)
-class Constant:
-    """A number written into the program."""
-
-    value: Any
-    shape: tuple[int, ...] = ()
+from ntkit.empirical.function import Function, Params
+from ntkit.empirical.products import PRECISION, kernel_product
+from ntkit.empirical.tiles import Inputs, count
 
 
 @dataclass(frozen=True)
-class Value:
-    """A value that the program computes or takes; `number` is its place in the order of appearance."""
+class TraceEstimate:
+    """An estimate of a trace, its standard error, and the number of products it took.
 
-    number: int
-    shape: tuple[int, ...]
-    dtype: Any = field(compare=False)
-
-
-Atom = Constant | Value
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One equation of the function's jaxpr, with the program's names for what goes in and comes out."""
-
-    owner: Jaxpr
-    equation: JaxprEqn
-    inputs: tuple[Atom, ...]
-    outputs: tuple[Value, ...]
-
-    @property
-    def name(self) -> str:
-        """The primitive's name."""
-        return self.equation.primitive.name
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """JAX's own parameters of the primitive."""
-        return self.equation.params
-
-    def run(self, *arguments: Any) -> list[Any]:
-        """The outputs for these inputs, differentiable and batchable like any JAX function."""
-        taken: dict[Any, Any] = {}
-        for variable, argument in zip(self.equation.invars, arguments, strict=True):
-            if not isinstance(variable, Literal):
-                taken[variable] = argument
-        alone = self.owner.replace(
-            constvars=[], invars=list(taken), outvars=list(self.equation.outvars), eqns=[self.equation]
-        )
-        return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*taken.values())
-
-
-@dataclass(frozen=True)
-class Program:
-    """`single(params, point)` as operations in order.
-
-    Attributes:
-        operations: in an order in which they can run.
-        constants: arrays that the function closes over.
-        leaves: the leaves of the parameters, in pytree order.
-        inputs: the leaves of the point.
-        output: the vector of outputs, shape (k,).
+    The standard error comes from the spread of leave-one-out estimates, which depend on each other: against
+    matrices with flat, algebraic and exponential spectra it is up to a third too small, and with 32 products the
+    truth lies within three of it for 93 to 99 of 100 keys. It is 0 where the estimate is exact.
     """
 
-    operations: tuple[Operation, ...]
-    constants: dict[Value, Any]
-    leaves: tuple[Value, ...]
-    inputs: tuple[Value, ...]
-    output: Atom
+    value: float
+    standard_error: float
+    products: int
 
 
-def trace(single: Callable[[Any, Any], jax.Array], params: Any, point: Any) -> Program:
-    """The program of a function of one example; only shapes and dtypes of the arguments are looked at."""
-    closed = jax.make_jaxpr(single)(params, point)
-    numbers = _Numbers()
-    operations: list[Operation] = []
-    arguments = [numbers.fresh(variable) for variable in closed.jaxpr.invars]
-    (output,) = _inline(closed, arguments, numbers, operations)
-    leaves = len(jax.tree_util.tree_leaves(params))
-    return Program(
-        tuple(operations), numbers.constants, tuple(arguments[:leaves]), tuple(arguments[leaves:]), output
-    )
+@partial(jax.jit, static_argnames=("f", "samples", "outputs", "memory_limit"))
+def xtrace(
+    f: Function,
+    params: Params,
+    x: Inputs,
+    key: jax.Array,
+    samples: int,
+    outputs: int,
+    memory_limit: int,
+) -> tuple[Num[jax.Array, ""], Num[jax.Array, ""]]:
+    """XTrace with `samples` Gaussian vectors, fewer than half of n k, and twice as many products."""
 
+    def product(v: Float[jax.Array, " nk"], *arguments: Params) -> Float[jax.Array, " nk"]:
+        return several(v[None], *arguments)[0]
 
-class _Numbers:
-    """Gives every value its number, once per time that its operation runs."""
+    def several(v: Float[jax.Array, "r nk"], params: Params, x: Inputs) -> Float[jax.Array, "r nk"]:
+        weights = v.reshape(len(v), count(x), outputs)
+        return kernel_product(f, params, x, x, weights, memory_limit).reshape(v.shape)
 
-    def __init__(self) -> None:
-        self.used = 0
-        self.constants: dict[Value, Any] = {}
+    # matfree maps a product over all vectors at once; this hands them over to the product's own chunks.
+    chunked = jax.custom_batching.custom_vmap(product)
 
-    def fresh(self, variable: Any) -> Value:
-        self.used += 1
-        return Value(self.used, tuple(variable.aval.shape), variable.aval.dtype)
+    @chunked.def_vmap
+    def _(axis_size: int, in_batched: list, v: jax.Array, *arguments: Params) -> tuple[jax.Array, bool]:
+        del axis_size, in_batched
+        return several(v, *arguments), True
 
-
-def _inline(
-    closed: ClosedJaxpr, arguments: list[Any], numbers: _Numbers, operations: list[Operation]
-) -> Iterator[Atom]:
-    """Append the operations of `closed`, those of its wrapped calls included; returns its outputs."""
-    known: dict[Any, Atom] = dict(zip(closed.jaxpr.invars, arguments, strict=True))
-    for variable, constant in zip(closed.jaxpr.constvars, closed.consts, strict=True):
-        known[variable] = value = numbers.fresh(variable)
-        numbers.constants[value] = constant
-
-    def read(atom: Any) -> Atom:
-        return Constant(atom.val, tuple(atom.aval.shape)) if isinstance(atom, Literal) else known[atom]
-
-    for equation in closed.jaxpr.eqns:
-        inputs = [read(atom) for atom in equation.invars]
-        wrapped = equation.params.get(INLINED.get(equation.primitive.name, ""))
-        if isinstance(wrapped, Jaxpr):
-            wrapped = ClosedJaxpr(wrapped, ())
-        if isinstance(wrapped, ClosedJaxpr):
-            known.update(zip(equation.outvars, _inline(wrapped, inputs, numbers, operations), strict=True))
-            continue
-        outputs = [numbers.fresh(variable) for variable in equation.outvars]
-        known.update(zip(equation.outvars, outputs, strict=True))
-        operations.append(Operation(closed.jaxpr, equation, tuple(inputs), tuple(outputs)))
-    return (read(atom) for atom in closed.jaxpr.outvars)
+    like = jnp.zeros(count(x) * outputs, jax.tree_util.tree_leaves(params)[0].dtype)
+    sampler = stochtrace.sampler_normal(like, num=samples)
+    estimator = stochtrace.estimator_leave_one_out_mean_and_sem(stochtrace.leave_one_out_xtrace(), sampler)
+    # matfree divides a matrix by a vector
+    with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision(PRECISION):
+        value, error = estimator(chunked, key, params, x)
+    # matfree divides the squared spread by the number of samples; an unbiased variance divides by one less
+    return value, error * jnp.sqrt(samples / max(samples - 1, 1))
