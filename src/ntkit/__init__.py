@@ -1,10 +1,10 @@
 """ntkit: infinitely wide neural networks, the neural tangent kernel, and what both predict without training."""
 
 from ntkit import nn
-from ntkit.dynamics import gradient_descent, gradient_flow
-from ntkit.empirical import EmpiricalNTK, linearize
+from ntkit.dynamics import LinearizedModel, gradient_descent, gradient_flow
+from ntkit.empirical import EmpiricalNTK, linearize, taylor_expand
 from ntkit.estimators import NNGPRegressor, NTKClassifier, NTKRegressor
-from ntkit.inference import GaussianProcess
+from ntkit.inference import GaussianProcess, linearized_laplace
 from ntkit.kernels import NNGP, NTK, RBF
 
 __version__ = "0.1.0"
@@ -15,11 +15,14 @@ __all__ = [
     "RBF",
     "EmpiricalNTK",
     "GaussianProcess",
+    "LinearizedModel",
     "NNGPRegressor",
     "NTKClassifier",
     "NTKRegressor",
     "gradient_descent",
     "gradient_flow",
     "linearize",
+    "linearized_laplace",
     "nn",
+    "taylor_expand",
 ]

@@ -24,7 +24,12 @@ def cubic(params, x):
 def cubic_terms(origin, step, x):
     """The homogeneous parts of `cubic(origin + step)` of degree 0 to 3 in the step, multiplied out by hand."""
     (a, b), (u, v) = origin, step
-    first = [x * a**2 * b + a, x * (2 * a * u * b + a**2 * v) + u, x * (u**2 * b + 2 * a * u * v), x * u**2 * v]
+    first = [
+        x * a**2 * b + a,
+        x * (2 * a * u * b + a**2 * v) + u,
+        x * (u**2 * b + 2 * a * u * v),
+        x * u**2 * v,
+    ]
     second = [
         x**2 * (a * b - b**3),
         x**2 * (a * v + b * u - 3 * b**2 * v),
@@ -51,12 +56,18 @@ def test_a_polynomial_is_cut_at_the_degree_and_is_exact_from_its_own_on(values, 
 def test_a_network_has_the_derivatives_that_mpmath_finds():
     """`tanh(w x) v` along a line: 40-digit numerical differentiation in the step, order by order."""
     w, v, dw, dv = 0.7, -1.3, 0.4, 0.6
-    network = lambda params, x: jnp.tanh(x * params[0]) * params[1]
+
+    def network(params, x):
+        return jnp.tanh(x * params[0]) * params[1]
+
     origin, target = (np.array(w), np.array(v)), (np.array(w + dw), np.array(v + dv))
     exact = []
     with mpmath.workdps(40):
         for x in X[:, 0]:
-            along = lambda s, x=x: mpmath.tanh(x * (w + s * dw)) * (v + s * dv)
+
+            def along(s, x=x):
+                return mpmath.tanh(x * (w + s * dw)) * (v + s * dv)
+
             exact.append([mpmath.diff(along, 0, j) / math.factorial(j) for j in range(5)])
     terms = np.array([[float(term) for term in row] for row in exact])
     for degree in range(5):
@@ -82,7 +93,9 @@ def test_the_remainder_falls_as_the_next_power_of_the_step(degree):
     x = generator.normal(size=(3, 3))
 
     def network(params, x):
-        return jnp.matmul(jnp.sin(jnp.matmul(x, params[0], precision="highest")), params[1], precision="highest")
+        return jnp.matmul(
+            jnp.sin(jnp.matmul(x, params[0], precision="highest")), params[1], precision="highest"
+        )
 
     errors = []
     for step in (2e-2, 1e-2):
@@ -97,7 +110,9 @@ def test_a_rectifier_and_a_loop_can_be_expanded():
     """Piecewise cubic in the scale; the loop multiplies three times."""
 
     def looped(scale, x):
-        body = lambda state, _: (jax.nn.relu(scale * state), None)
+        def body(state, _):
+            return (jax.nn.relu(scale * state), None)
+
         return jax.lax.scan(body, jnp.abs(x), None, length=3)[0]
 
     expanded = taylor_expand(looped, np.array(1.0), 3)

@@ -90,7 +90,9 @@ class LinearizedModel:
             origin = as_params("LinearizedModel", self.params, x.dtype)
             _, pull_back = jax.vjp(lambda parameters: self.f(parameters, x), origin)
             (change,) = jax.vmap(pull_back)(jnp.asarray(amounts, x.dtype))
-            moved = jax.tree_util.tree_map(lambda start, step: jnp.expand_dims(start, 0) + step, origin, change)
+            moved = jax.tree_util.tree_map(
+                lambda start, step: jnp.expand_dims(start, 0) + step, origin, change
+            )
             if times.ndim == 0:
                 moved = jax.tree_util.tree_map(lambda leaf: leaf[0], moved)
             return jax.tree_util.tree_map(np.array, moved) if self._numpy else moved
@@ -102,9 +104,7 @@ class LinearizedModel:
             return self.at(float(times)).mean(x)
         model = linearize(self.f, self.params)
         path = self.weights(times)
-        every = [
-            model(jax.tree_util.tree_map(lambda leaf, i=i: leaf[i], path), x) for i in range(len(times))
-        ]
+        every = [model(jax.tree_util.tree_map(lambda leaf, i=i: leaf[i], path), x) for i in range(len(times))]
         return np.stack(every) if is_numpy(*every) else jnp.stack(every)
 
     def loss(self, t: float | int | Float[Array, " t"]) -> Any:

@@ -70,7 +70,10 @@ def _evaluate(
     _check_alike(who, origin, target)
     count_outputs(who, f, origin, x)
     displacement = jax.tree_util.tree_map(jnp.subtract, target, origin)
-    tower = lambda parameters: (f(parameters, x),)
+
+    def tower(parameters):
+        return (f(parameters, x),)
+
     for _ in range(degree):
         tower = _raised(tower, displacement)
     with jax.default_matmul_precision("highest"):
