@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,9 +72,7 @@ def _evaluate(
     count_outputs(who, f, origin, x)
     displacement = jax.tree_util.tree_map(jnp.subtract, target, origin)
 
-    def tower(parameters):
-        return (f(parameters, x),)
-
+    tower: Callable[[Params], tuple] = partial(_value, f, x)
     for _ in range(degree):
         tower = _raised(tower, displacement)
     with jax.default_matmul_precision("highest"):
@@ -82,6 +81,10 @@ def _evaluate(
     for order, derivative in enumerate(derivatives[1:], start=1):
         total = total + derivative / math.factorial(order)
     return total
+
+
+def _value(f: Function, x: jax.Array, parameters: Params) -> tuple:
+    return (f(parameters, x),)
 
 
 def _raised(tower: Callable[[Params], tuple], direction: Params) -> Callable[[Params], tuple]:

@@ -89,7 +89,7 @@ class Coupled(OutputBlocks):
         count = number_of_points(x)
         parts = []
         for start in range(0, count, DIAGONAL_POINTS):
-            full = on_host(self.kernel.full(points_of(x, start, start + DIAGONAL_POINTS)))
+            full = on_host(self._full(points_of(x, start, start + DIAGONAL_POINTS)))
             parts.append(np.einsum("iiab->iab", full))
         return np.concatenate(parts)
 

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+from ntkit.errors import NotPositiveDefiniteError
 from ntkit.inference.laplace.output_blocks import OutputBlocks
 from ntkit.numerics.host import on_host
 from ntkit.solvers import Spectrum
@@ -68,13 +69,13 @@ class SpectralReduction(Reduction):
     def between(self, points: Any) -> Float[np.ndarray, "m m k k"]:
         whitened = self._whitened(points)
         count, width, size = whitened.shape
-        rows = whitened.reshape(-1, size)
+        rows = whitened.reshape(count * width, size)
         full = (rows @ rows.T).reshape(count, width, count, width).transpose(0, 2, 1, 3)
         return full * np.eye(self.blocks.outputs) if width < self.blocks.outputs else full
 
     def averaged(self, points: Any) -> Float[np.ndarray, "m m"]:
         whitened = self._whitened(points)
-        rows = whitened.reshape(len(whitened), -1)
+        rows = whitened.reshape(len(whitened), whitened[0].size)
         return rows @ rows.T / self.blocks.width
 
     def diagonal(self, points: Any) -> Float[np.ndarray, "m k k"]:
@@ -91,7 +92,7 @@ class SpectralReduction(Reduction):
         retained = self.spectrum.retained
         scales = np.sqrt(self.spectrum.eigenvalues[retained] + self.ridge)
         rows = (cross @ self.spectrum.eigenvectors[:, retained]) / scales[None, :]
-        return rows.reshape(-1, self.blocks.width, rows.shape[1])
+        return rows.reshape(len(rows) // self.blocks.width, self.blocks.width, rows.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +126,11 @@ class SoftmaxReduction(Reduction):
         identity = np.eye(len(self.gram))
         for probability in self.probabilities.T:
             scale = np.sqrt(probability)
-            factor = np.linalg.cholesky(identity + scale[:, None] * self.gram * scale[None, :] / self.ridge)
+            factor = self._factor(identity + scale[:, None] * self.gram * scale[None, :] / self.ridge)
             half = scipy.linalg.solve_triangular(factor, np.diag(scale), lower=True, check_finite=False)
             inverses.append(half.T @ half)
             log_determinant += 2.0 * float(np.sum(np.log(np.diag(factor))))
-        total = np.linalg.cholesky(np.sum(inverses, axis=0))
+        total = self._factor(np.sum(inverses, axis=0))
         log_determinant += 2.0 * float(np.sum(np.log(np.diag(total))))
         object.__setattr__(self, "inverses", np.stack(inverses))
         object.__setattr__(self, "total", total)
@@ -138,6 +139,16 @@ class SoftmaxReduction(Reduction):
     @property
     def width(self) -> int:
         return len(self.gram) * (2 * self.blocks.outputs + 1)
+
+    def _factor(self, matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+        try:
+            return np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            raise NotPositiveDefiniteError(
+                f"LinearizedLaplace.classification needs a positive semi-definite kernel, got {self.blocks.kernel!r} "
+                f"on {len(matrix)} points, whose rounding counts at prior_precision={self.ridge:.3g}. Use float64 "
+                "inputs, or a larger prior_precision."
+            ) from None
 
     @property
     def determined(self) -> float:

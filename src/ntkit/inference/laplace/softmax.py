@@ -54,17 +54,22 @@ def curvature_root(scores: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k r
     """`B` with `B B^T = diag(p) - p p^T`, the negative second derivative of the log-likelihood by the scores.
 
     It has rank `r = k - 1`: `B = diag(√p) Q`, Q an orthonormal basis of what is orthogonal to the unit vector √p, from
-    one Householder reflection. For a single score `B = √(p (1 - p))`. Nothing is divided by a probability.
+    the Householder reflection that maps √p to its largest component: then no difference cancels, and nothing is divided
+    by a probability. For a single score `B = √(p (1 - p))`.
     """
     if scores.shape[1] == 1:
         both = likelihood_probabilities(scores)
         return np.sqrt(both[:, :1] * both[:, 1:])[:, :, None]
     unit = np.exp(0.5 * log_softmax(scores, axis=1))
+    points, largest = np.arange(len(unit)), unit.argmax(axis=1)
     normal = unit.copy()
-    normal[:, 0] += 1.0
-    # The reflection 1 - 2 v v^T / |v|² with v = √p + e_0, |v|² = 2 (1 + √p_0), maps √p to -e_0.
-    reflection = np.eye(unit.shape[1]) - normal[:, :, None] * normal[:, None, :] / (1.0 + unit[:, :1, None])
-    return unit[:, :, None] * reflection[:, :, 1:]
+    normal[points, largest] += 1.0
+    # 1 - 2 v v^T / |v|² with v = √p + e_j has |v|² = 2 (1 + √p_j) and maps √p to -e_j, so its other columns are Q.
+    scale = 1.0 + unit[points, largest]
+    reflection = np.eye(unit.shape[1]) - normal[:, :, None] * normal[:, None, :] / scale[:, None, None]
+    others = np.arange(unit.shape[1])[None, :] != largest[:, None]
+    basis = reflection.transpose(0, 2, 1)[others].reshape(len(unit), -1, unit.shape[1]).transpose(0, 2, 1)
+    return unit[:, :, None] * basis
 
 
 def probit_probabilities(
