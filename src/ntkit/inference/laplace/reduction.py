@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
+from scipy.linalg import get_lapack_funcs
 
 from ntkit.errors import NotPositiveDefiniteError
 from ntkit.inference.laplace.output_blocks import OutputBlocks
@@ -122,17 +123,21 @@ class SoftmaxReduction(Reduction):
     total: Float[np.ndarray, "n n"] = field(init=False)
 
     def __post_init__(self) -> None:
-        inverses, log_determinant = [], 0.0
-        identity = np.eye(len(self.gram))
-        for probability in self.probabilities.T:
+        inverses = np.empty((self.probabilities.shape[1], *self.gram.shape))
+        log_determinant = 0.0
+        invert = get_lapack_funcs("potri", (self.gram,))
+        for inverse, probability in zip(inverses, self.probabilities.T, strict=True):
             scale = np.sqrt(probability)
-            factor = self._factor(identity + scale[:, None] * self.gram * scale[None, :] / self.ridge)
-            half = scipy.linalg.solve_triangular(factor, np.diag(scale), lower=True, check_finite=False)
-            inverses.append(half.T @ half)
+            inner = self.gram * (scale[:, None] * scale[None, :] / self.ridge)
+            np.einsum("ii->i", inner)[...] += 1.0
+            factor = self._factor(inner)
             log_determinant += 2.0 * float(np.sum(np.log(np.diag(factor))))
-        total = self._factor(np.sum(inverses, axis=0))
+            lower, _ = invert(factor, lower=1, overwrite_c=1)
+            inverse[:] = np.tril(lower) + np.tril(lower, -1).T
+            inverse *= scale[:, None] * scale[None, :]
+        total = self._factor(inverses.sum(axis=0))
         log_determinant += 2.0 * float(np.sum(np.log(np.diag(total))))
-        object.__setattr__(self, "inverses", np.stack(inverses))
+        object.__setattr__(self, "inverses", inverses)
         object.__setattr__(self, "total", total)
         object.__setattr__(self, "log_determinant", log_determinant)
 
@@ -142,8 +147,8 @@ class SoftmaxReduction(Reduction):
 
     def _factor(self, matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
         try:
-            return np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
+            return scipy.linalg.cholesky(matrix, lower=True, check_finite=False)
+        except scipy.linalg.LinAlgError:
             raise NotPositiveDefiniteError(
                 f"LinearizedLaplace.classification needs a positive semi-definite kernel, got {self.blocks.kernel!r} "
                 f"on {len(matrix)} points, whose rounding counts at prior_precision={self.ridge:.3g}. Use float64 "
