@@ -19,7 +19,9 @@ from tests.inference.laplace.problems import (
 )
 
 from ntkit.empirical import EmpiricalNTK
+from ntkit.errors import NotPositiveDefiniteError
 from ntkit.inference import LinearizedLaplace, linearized_laplace
+from ntkit.kernels import RBF
 
 PRECISION = 0.4
 TRAINED = np.array([0.8, -0.4, 1.1, 0.3, -0.9])
@@ -230,6 +232,17 @@ class TestRefusals:
         laplace = linearized_laplace(linear_model, TRAINED, memory_limit=1000, outputs="independent")
         with pytest.raises(ValueError, match=r"Use fewer training points, or a larger memory_limit"):
             laplace.classification(X, LABELS)
+
+    def test_a_kernel_that_is_not_positive(self):
+        class Negative(RBF):
+            def __call__(self, x1, x2=None):
+                return -super().__call__(x1, x2)
+
+        laplace = LinearizedLaplace(Negative(), linear_scores, 1.0, "independent")
+        with pytest.raises(
+            NotPositiveDefiniteError, match="positive semi-definite kernel.*larger prior_precision"
+        ):
+            laplace.classification(X, LABELS, prior_precision=1e-3)
 
     def test_numbers(self):
         with pytest.raises(ValueError, match="positive, finite prior_precision, got 0"):

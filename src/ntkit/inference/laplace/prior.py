@@ -219,8 +219,8 @@ def linearized_laplace(
     >>> x, labels = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([0, 0, 1, 1])
     >>> posterior = linearized_laplace(lambda w, x: x @ w, np.array([[1.5]])).classification(x, labels)
     >>> posterior.class_probabilities(np.array([[1.0], [100.0]])).round(3)
-    array([[0.235, 0.765],
-           [0.075, 0.925]])
+    array([[0.22 , 0.78 ],
+           [0.087, 0.913]])
     """
     square_norm = _square_distance(params, prior_mean)
     model = partial(expansion("linearized_laplace", f, params, 0), params)
