@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from ntkit.kernels import Kernel
+
 POINTS, TEST_POINTS, OUTPUTS, WEIGHTS = 7, 4, 3, 5
 
 _GENERATOR = np.random.default_rng(0)
@@ -35,3 +37,16 @@ def ridge_weights(noise, precision, x=X, y=Y):
 def blocks(covariance, points, outputs=OUTPUTS):
     """From rows over points and outputs to (m, m, k, k)."""
     return covariance.reshape(points, outputs, points, outputs).transpose(0, 2, 1, 3)
+
+
+class Linear(Kernel):
+    """`sign x·x'` by NumPy, without blocks over outputs; a kernel unless the sign is negative."""
+
+    def __init__(self, sign=1.0):
+        self.sign = sign
+
+    def __call__(self, x1, x2=None):
+        return self.sign * x1 @ (x1 if x2 is None else x2).T
+
+    def diag(self, x):
+        return self.sign * np.sum(x**2, axis=1)

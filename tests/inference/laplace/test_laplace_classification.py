@@ -12,6 +12,7 @@ from tests.inference.laplace.problems import (
     POINTS,
     WEIGHTS,
     X_TEST,
+    Linear,
     X,
     blocks,
     features_of,
@@ -21,7 +22,6 @@ from tests.inference.laplace.problems import (
 from ntkit.empirical import EmpiricalNTK
 from ntkit.errors import NotPositiveDefiniteError
 from ntkit.inference import LinearizedLaplace, linearized_laplace
-from ntkit.kernels import RBF
 
 PRECISION = 0.4
 TRAINED = np.array([0.8, -0.4, 1.1, 0.3, -0.9])
@@ -136,7 +136,11 @@ def test_for_a_layer_shared_by_no_outputs_coupled_and_independent_agree():
 def test_one_logistic_output_is_two_softmax_outputs_of_half_the_score():
     direction = np.array([[1.0], [-0.5]])
     labels = LABELS % 2
-    single = linearized_laplace(lambda w, x: jnp.matmul(x, w), direction).classification(X, labels)
+
+    def score(w, x):
+        return jnp.matmul(x, w, precision="highest")
+
+    single = linearized_laplace(score, direction).classification(X, labels)
     signs = jnp.array([[-0.5, 0.5]])
     double = linearized_laplace(
         lambda w, x: jnp.matmul(jnp.matmul(x, w), signs.astype(x.dtype)), direction
@@ -146,8 +150,7 @@ def test_one_logistic_output_is_two_softmax_outputs_of_half_the_score():
     probabilities = single.class_probabilities(X_TEST)
     assert probabilities.shape == (len(X_TEST), 2)
     np.testing.assert_allclose(probabilities, double.class_probabilities(X_TEST), rtol=1e-9)
-    logistic = linearized_laplace(lambda w, x: jnp.matmul(x, w), direction, outputs="independent")
-    again = logistic.classification(X, labels)
+    again = linearized_laplace(score, direction, outputs="independent").classification(X, labels)
     np.testing.assert_allclose(again.output_covariance(X_TEST), single.output_covariance(X_TEST), rtol=1e-9)
 
 
@@ -234,11 +237,7 @@ class TestRefusals:
             laplace.classification(X, LABELS)
 
     def test_a_kernel_that_is_not_positive(self):
-        class Negative(RBF):
-            def __call__(self, x1, x2=None):
-                return -super().__call__(x1, x2)
-
-        laplace = LinearizedLaplace(Negative(), linear_scores, 1.0, "independent")
+        laplace = LinearizedLaplace(Linear(-1.0), linear_scores, 1.0, "independent")
         with pytest.raises(
             NotPositiveDefiniteError, match="positive semi-definite kernel.*larger prior_precision"
         ):
