@@ -40,7 +40,7 @@ def cubic_terms(origin, step, x):
 
 
 @given(values=st.lists(st.floats(-3, 3), min_size=4, max_size=4), degree=st.integers(0, 5))
-@settings(max_examples=10)
+@settings(max_examples=5)
 def test_a_polynomial_is_cut_at_the_degree_and_is_exact_from_its_own_on(values, degree):
     a, b, u, v = values
     origin, target = {"a": np.array(a), "b": np.array(b)}, {"a": np.array(a + u), "b": np.array(b + v)}

@@ -36,7 +36,7 @@ def hessian():
         return -jnp.sum(scores[jnp.arange(POINTS), LABELS])
 
     with jax.enable_x64(True):
-        return np.array(jax.hessian(loss)(jnp.asarray(TRAINED)))
+        return np.array(jax.jit(jax.hessian(loss))(jnp.asarray(TRAINED)))
 
 
 def posterior_of(precision=PRECISION, **options):

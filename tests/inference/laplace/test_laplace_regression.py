@@ -62,7 +62,7 @@ def test_a_network_with_a_tree_of_weights_gives_the_weight_space_answer_of_its_j
 
     def jacobian(x):
         with jax.enable_x64(True):
-            tree = jax.jacfwd(network)(jax.tree_util.tree_map(jnp.asarray, params), jnp.asarray(x))
+            tree = jax.jit(jax.jacfwd(network))(jax.tree_util.tree_map(jnp.asarray, params), jnp.asarray(x))
             return np.concatenate([np.array(leaf).reshape(2 * len(x), -1) for leaf in tree.values()], axis=1)
 
     posterior = linearized_laplace(network, params, prior_mean=start).regression(
