@@ -129,7 +129,7 @@ class SoftmaxReduction(Reduction):
         for inverse, probability in zip(inverses, self.probabilities.T, strict=True):
             scale = np.sqrt(probability)
             inner = self.gram * (scale[:, None] * scale[None, :] / self.ridge)
-            np.einsum("ii->i", inner)[...] += 1.0
+            inner[np.diag_indices_from(inner)] += 1.0
             factor = self._factor(inner)
             log_determinant += 2.0 * float(np.sum(np.log(np.diag(factor))))
             lower, _ = invert(factor, lower=1, overwrite_c=1)
