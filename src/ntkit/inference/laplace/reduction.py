@@ -126,15 +126,15 @@ class SoftmaxReduction(Reduction):
         inverses = np.empty((self.probabilities.shape[1], *self.gram.shape))
         log_determinant = 0.0
         invert = get_lapack_funcs("potri", (self.gram,))
-        for inverse, probability in zip(inverses, self.probabilities.T, strict=True):
+        for output, probability in enumerate(self.probabilities.T):
             scale = np.sqrt(probability)
             inner = self.gram * (scale[:, None] * scale[None, :] / self.ridge)
             inner[np.diag_indices_from(inner)] += 1.0
             factor = self._factor(inner)
             log_determinant += 2.0 * float(np.sum(np.log(np.diag(factor))))
             lower, _ = invert(factor, lower=1, overwrite_c=1)
-            inverse[:] = np.tril(lower) + np.tril(lower, -1).T
-            inverse *= scale[:, None] * scale[None, :]
+            inverses[output] = np.tril(lower) + np.tril(lower, -1).T
+            inverses[output] *= scale[:, None] * scale[None, :]
         total = self._factor(inverses.sum(axis=0))
         log_determinant += 2.0 * float(np.sum(np.log(np.diag(total))))
         object.__setattr__(self, "inverses", inverses)
