@@ -1,10 +1,10 @@
 """ntkit: infinitely wide neural networks, the neural tangent kernel, and what both predict without training."""
 
 from ntkit import nn
-from ntkit.dynamics import gradient_descent, gradient_flow
-from ntkit.empirical import EmpiricalNTK, NTKOperator, linearize
+from ntkit.dynamics import LinearizedModel, gradient_descent, gradient_flow
+from ntkit.empirical import EmpiricalNTK, NTKOperator, linearize, taylor_expand
 from ntkit.estimators import NNGPRegressor, NTKClassifier, NTKRegressor
-from ntkit.inference import GaussianProcess
+from ntkit.inference import GaussianProcess, linearized_laplace
 from ntkit.kernels import NNGP, NTK, RBF
 
 __version__ = "0.1.0"
@@ -15,6 +15,7 @@ __all__ = [
     "RBF",
     "EmpiricalNTK",
     "GaussianProcess",
+    "LinearizedModel",
     "NNGPRegressor",
     "NTKClassifier",
     "NTKOperator",
@@ -22,5 +23,7 @@ __all__ = [
     "gradient_descent",
     "gradient_flow",
     "linearize",
+    "linearized_laplace",
     "nn",
+    "taylor_expand",
 ]

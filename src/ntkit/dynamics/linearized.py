@@ -3,13 +3,14 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ntkit.dynamics.arguments import as_learning_rate, as_times
+from ntkit.dynamics.arguments import as_asked, as_learning_rate, as_times
 from ntkit.dynamics.filters import FlowFilter
 from ntkit.dynamics.squared_loss import Reduction, loss_weight
 from ntkit.empirical import EmpiricalNTK, linearize
@@ -19,13 +20,13 @@ from ntkit.solvers import Spectrum, decompose
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearizedNetwork:
+class LinearizedModel:
     """A network linearised at its parameters and trained by gradient flow on the squared loss, in closed form.
 
     `θ_t = θ_0 − J(X)ᵀ Θ^{-1} (I − exp(−η Θ t)) (f_0(X) − Y)`, with the full kernel `Θ = J(X) J(X)ᵀ` over points and
-    outputs, (n k x n k); `Θ^{-1} (I − exp(−η Θ t))` is a function of its eigenvalues, decomposed once in float64.
-    Lee et al. (2019), equation 8. The outputs alone cost less: `gradient_flow(EmpiricalNTK(f, params), ...)` when
-    outputs do not interact.
+    outputs, (n k x n k); `Θ^{-1} (I − exp(−η Θ t))` is a function of its eigenvalues, decomposed once in float64, so
+    that any number of times can be asked about. Lee et al. (2019), equation 8. The outputs alone cost less:
+    `gradient_flow(EmpiricalNTK(f, params), ...)` when outputs do not interact.
 
     NumPy data give NumPy weights and outputs in the dtype of `x`; JAX data give JAX arrays.
 
@@ -43,9 +44,11 @@ class LinearizedNetwork:
         NotPositiveDefiniteError: when the kernel, by rounding, has a materially negative eigenvalue.
 
     >>> import numpy as np
-    >>> network = LinearizedNetwork(lambda w, x: x @ w, np.zeros((1, 1)), np.ones((1, 1)), np.ones((1, 1)))
-    >>> [round(network.weights(t).item(), 6) for t in (0.0, 1.0, np.inf)]   # 1 - exp(-t)
-    [0.0, 0.632121, 1.0]
+    >>> model = LinearizedModel(lambda w, x: x @ w, np.zeros((1, 1)), np.ones((1, 1)), np.ones((1, 1)))
+    >>> model.weights(np.array([0.0, 1.0, np.inf])).ravel().round(6)   # 1 - exp(-t)
+    array([0.      , 0.632121, 1.      ])
+    >>> model.at(1.0).mean(np.array([[2.0]])).round(6)
+    array([[1.264241]])
     """
 
     f: Function
@@ -59,33 +62,72 @@ class LinearizedNetwork:
     def __post_init__(self) -> None:
         if not is_concrete((self.params, self.x, self.y)):
             raise ValueError(
-                "LinearizedNetwork needs arrays that hold numbers, got values traced by JAX. "
+                "LinearizedModel needs arrays that hold numbers, got values traced by JAX. "
                 "Build it outside of jit, grad and vmap."
             )
-        as_learning_rate("LinearizedNetwork", self.learning_rate)
-        as_targets("LinearizedNetwork", self.y, as_inputs("LinearizedNetwork", self.x).shape[0])
-        loss_weight("LinearizedNetwork", self.reduction, *self.y.shape)
+        as_learning_rate("LinearizedModel", self.learning_rate)
+        as_targets("LinearizedModel", self.y, as_inputs("LinearizedModel", self.x).shape[0])
+        loss_weight("LinearizedModel", self.reduction, *self.y.shape)
 
-    def weights(self, t: float | int) -> Params:
-        """The parameters `θ_t` at a time from 0 to infinity, a pytree like `params`."""
-        spectrum, error = self._problem
-        times = as_times("LinearizedNetwork.weights", t)
-        if times.ndim:
-            raise ValueError(f"LinearizedNetwork.weights needs a single time, got shape {times.shape}.")
-        rate = float(self.learning_rate) * loss_weight("LinearizedNetwork", self.reduction, *self.y.shape)
-        learnt = FlowFilter(0.0, rate * times.reshape(1), np.full(1, rate)).learnt(spectrum)[0]
-        amounts = (spectrum.eigenvectors @ (learnt * error)).reshape(self.y.shape)
+    def at(self, t: float | int | Array) -> "TrainedLinearizedModel":
+        """The model after training up to a single time from 0 to infinity, ready to predict."""
+        if np.ndim(t):
+            raise ValueError(
+                f"LinearizedModel.at needs a single time, got shape {np.shape(t)}. "
+                "Several at once: LinearizedModel.weights or LinearizedModel.outputs."
+            )
+        return TrainedLinearizedModel(self.f, self.params, self.weights(t))
+
+    def weights(self, t: float | int | Float[Array, " t"]) -> Params:
+        """The parameters `θ_t` at a time from 0 to infinity, a pytree like `params`.
+
+        For a vector of T times every array has a leading axis T.
+        """
+        times = as_times("LinearizedModel.weights", t)
+        amounts = self._amounts(times)
         with self._precision(), jax.default_matmul_precision("highest"):
             x = jnp.asarray(self.x)
-            origin = as_params("LinearizedNetwork", self.params, x.dtype)
+            origin = as_params("LinearizedModel", self.params, x.dtype)
             _, pull_back = jax.vjp(lambda parameters: self.f(parameters, x), origin)
-            (change,) = pull_back(jnp.asarray(amounts, x.dtype))
-            moved = jax.tree_util.tree_map(jnp.add, origin, change)
+            (change,) = jax.vmap(pull_back)(jnp.asarray(amounts, x.dtype))
+            moved = jax.tree_util.tree_map(
+                lambda start, step: jnp.expand_dims(start, 0) + step, origin, change
+            )
+            if times.ndim == 0:
+                moved = jax.tree_util.tree_map(lambda leaf: leaf[0], moved)
             return jax.tree_util.tree_map(np.array, moved) if self._numpy else moved
 
-    def outputs(self, t: float | int, x: Float[Array, "m *d"]) -> Float[Array, "m k"]:
-        """The linearised network's outputs at time t, `f(x; θ_0) + J(x)(θ_t − θ_0)`."""
-        return linearize(self.f, self.params)(self.weights(t), x)
+    def outputs(self, t: float | int | Float[Array, " t"], x: Any) -> Float[Array, "*t m k"]:
+        """The linearised network's outputs at time t, `f(x; θ_0) + J(x)(θ_t − θ_0)`; for T times (T, m, k)."""
+        times = as_times("LinearizedModel.outputs", t)
+        if times.ndim == 0:
+            return self.at(float(times)).mean(x)
+        model = linearize(self.f, self.params)
+        path = self.weights(times)
+        every = [model(jax.tree_util.tree_map(lambda leaf, i=i: leaf[i], path), x) for i in range(len(times))]
+        return np.stack(every) if is_numpy(*every) else jnp.stack(every)
+
+    def loss(self, t: float | int | Float[Array, " t"]) -> Any:
+        """The training loss at a time, in the reduction asked for: a float, or (T,) for a vector of T times.
+
+        `c ½ Σ_i exp(−2 η c λ_i t) (v_iᵀ (f_0 − Y))²` over the eigendirections; nothing else is evaluated.
+        """
+        spectrum, error = self._problem
+        times = as_times("LinearizedModel.loss", t)
+        weight = loss_weight("LinearizedModel", self.reduction, *self.y.shape)
+        left = self._filter(times).remaining(spectrum) * error[None, :]
+        return as_asked(0.5 * weight * np.sum(left**2, axis=1), times)
+
+    def _filter(self, times: np.ndarray) -> FlowFilter:
+        rate = float(self.learning_rate) * loss_weight("LinearizedModel", self.reduction, *self.y.shape)
+        moments = times.reshape(-1)
+        return FlowFilter(0.0, rate * moments, np.full(len(moments), rate))
+
+    def _amounts(self, times: np.ndarray) -> Float[np.ndarray, "t n k"]:
+        """How much of the gradient of each training output the weights have moved by, per time."""
+        spectrum, error = self._problem
+        learnt = self._filter(times).learnt(spectrum)
+        return ((learnt * error[None, :]) @ spectrum.eigenvectors.T).reshape(-1, *self.y.shape)
 
     @cached_property
     def _problem(self) -> tuple[Spectrum, np.ndarray]:
@@ -95,11 +137,11 @@ class LinearizedNetwork:
         gram = np.asarray(kernel.full(self.x))
         if gram.shape[2] != outputs:
             raise ValueError(
-                f"LinearizedNetwork needs as many targets as outputs, got {outputs} and {gram.shape[2]}."
+                f"LinearizedModel needs as many targets as outputs, got {outputs} and {gram.shape[2]}."
             )
         size = points * outputs
         spectrum = decompose(
-            gram.transpose(0, 2, 1, 3).reshape(size, size), name=repr(kernel), who="LinearizedNetwork"
+            gram.transpose(0, 2, 1, 3).reshape(size, size), name=repr(kernel), who="LinearizedModel"
         )
         start = np.asarray(linearize(self.f, self.params)(self.params, self.x), np.float64)
         return spectrum, spectrum.eigenvectors.T @ (np.asarray(self.y, np.float64) - start).reshape(-1)
@@ -110,3 +152,28 @@ class LinearizedNetwork:
 
     def _precision(self) -> AbstractContextManager:
         return precision(self.x.dtype) if self._numpy else nullcontext()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainedLinearizedModel:
+    """A linearised network with its trained weights: `f(x; θ_0) + J(x)(θ − θ_0)`, a predictor.
+
+    Calling it is asking for its mean; it is one function, without a spread.
+
+    Attributes:
+        f: the network, `f(params, x)`.
+        origin: θ_0, where it was linearised.
+        params: θ, the trained weights.
+    """
+
+    f: Function
+    origin: Params
+    params: Params
+
+    def mean(self, x: Any) -> Float[Array, "m k"]:
+        """The outputs at `x`, in its array library and dtype."""
+        return linearize(self.f, self.origin)(self.params, x)
+
+    def __call__(self, x: Any) -> Float[Array, "m k"]:
+        """The same as `mean`."""
+        return self.mean(x)

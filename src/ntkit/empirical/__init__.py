@@ -1,4 +1,4 @@
-"""Finite functions `f(params, x)` of JAX: their tangent kernel and their linearisation."""
+"""Finite functions `f(params, x)` of JAX: their tangent kernel as matrix, operator and sketch, and their linearisation."""
 
 from ntkit.empirical.conjugate_gradient import LinearSolution
 from ntkit.empirical.lanczos import Eigenpairs
@@ -6,6 +6,7 @@ from ntkit.empirical.linearize import linearize
 from ntkit.empirical.ntk import EmpiricalNTK
 from ntkit.empirical.operator import NTKOperator
 from ntkit.empirical.sketch import SketchedNTK
+from ntkit.empirical.taylor import taylor_expand
 from ntkit.empirical.trace import TraceEstimate
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "SketchedNTK",
     "TraceEstimate",
     "linearize",
+    "taylor_expand",
 ]

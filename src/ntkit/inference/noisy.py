@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from ntkit.inference.predictive import Predictive
-from ntkit.numerics.dtypes import Array, is_concrete, is_numpy
+from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,17 +22,27 @@ class Noisy(Predictive):
     latent: Predictive
     noise: Any
 
-    def mean(self, x: Float[Array, "m d"]) -> Float[Array, "m k"]:
+    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m k"]:
         return self.latent.mean(x)
 
-    def covariance(self, x: Float[Array, "m d"]) -> Float[Array, "m m"]:
+    def covariance(self, x: Float[Array, "m *d"]) -> Float[Array, "m m"]:
         covariance = self.latent.covariance(x)
         library = np if is_numpy(covariance) and is_concrete(self.noise) else jnp
         return covariance + library.asarray(self.noise, covariance.dtype) * library.eye(
             len(covariance), dtype=covariance.dtype
         )
 
-    def variance(self, x: Float[Array, "m d"]) -> Float[Array, " m"]:
+    def variance(self, x: Float[Array, "m *d"]) -> Float[Array, " m"]:
         variance = self.latent.variance(x)
         library = np if is_numpy(variance) and is_concrete(self.noise) else jnp
         return variance + library.asarray(self.noise, variance.dtype)
+
+    def sample(self, key: jax.Array, x: Float[Array, "m *d"], count: int = 1) -> Float[Array, "count m k"]:
+        """Draw `count` functions at `x` and noise independent of them and between points and outputs."""
+        of_function, of_noise = jax.random.split(key)
+        functions = self.latent.sample(of_function, x, count)
+        library = np if is_numpy(functions) and is_concrete(self.noise) else jnp
+        with precision(functions.dtype):
+            errors = jax.random.normal(of_noise, functions.shape, functions.dtype)
+            errors = np.array(errors) if library is np else errors
+        return functions + library.sqrt(library.asarray(self.noise, functions.dtype)) * errors
