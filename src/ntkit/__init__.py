@@ -6,6 +6,7 @@ from ntkit.empirical import EmpiricalNTK, linearize
 from ntkit.estimators import NNGPRegressor, NTKClassifier, NTKRegressor
 from ntkit.inference import GaussianProcess
 from ntkit.kernels import NNGP, NTK, RBF
+from ntkit.theory import KernelTracker, track
 
 __version__ = "0.1.0"
 
@@ -15,6 +16,7 @@ __all__ = [
     "RBF",
     "EmpiricalNTK",
     "GaussianProcess",
+    "KernelTracker",
     "NNGPRegressor",
     "NTKClassifier",
     "NTKRegressor",
@@ -22,4 +24,5 @@ __all__ = [
     "gradient_flow",
     "linearize",
     "nn",
+    "track",
 ]
