@@ -14,7 +14,7 @@ X0 = np.array([[1.0, 0.0]])
 
 @pytest.fixture(scope="module")
 def kernels():
-    return kernel_on_circle(widths=(16, 128), networks=6, steps=30, key=KEY)
+    return kernel_on_circle(widths=(16, 256), networks=6, steps=30, key=KEY)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def test_the_network_is_that_of_the_paper():
 
 def test_the_first_kernels_are_those_of_the_networks_drawn(kernels):
     width_key = jax.random.fold_in(jax.random.split(KEY)[1], 1)
-    params = relu_network(128).init(jax.random.split(width_key, 6)[2], (100, 2))
-    expected = EmpiricalNTK(relu_network(128).apply, params)(
+    params = relu_network(256).init(jax.random.split(width_key, 6)[2], (100, 2))
+    expected = EmpiricalNTK(relu_network(256).apply, params)(
         X0.astype(np.float32), on_circle(kernels.angles).astype(np.float32)
     )[0]
     np.testing.assert_allclose(kernels.before[1, 2], expected, rtol=2e-5)
@@ -82,13 +82,14 @@ def test_quantiles_are_those_of_a_gaussian(functions):
     np.testing.assert_allclose(functions.quantile(0.9) - functions.mean, 1.2815515655446004 * functions.std)
 
 
-def test_the_law_is_the_closed_form_of_as_many_steps():
-    # One training point and one step of rate η: mean = η Θ(x, X) y by hand.
-    found = functions_on_circle(
-        widths=(4,), train_angles=(0.5,), targets=(2.0,), networks=2, steps=1, learning_rate=0.3, key=KEY
-    )
-    kernel = NTK(relu_network(4))(on_circle(found.angles), on_circle(np.array([0.5])))[:, 0]
-    np.testing.assert_allclose(found.mean, 0.3 * kernel * 2.0, rtol=1e-12)
+def test_the_law_is_the_closed_form_of_as_many_steps(functions):
+    # On the loss averaged over 4 points: Θ(x, X) Θ⁻¹ (1 − (1 − Θ/4)²⁰⁰) y, by powers of a matrix.
+    x, y = on_circle(functions.train_angles), functions.targets
+    kernel = NTK(relu_network(4))
+    gram = kernel(x)
+    learnt = np.eye(4) - np.linalg.matrix_power(np.eye(4) - gram / 4, 200)
+    expected = kernel(on_circle(functions.angles), x) @ np.linalg.solve(gram, learnt @ y)
+    np.testing.assert_allclose(functions.mean, expected, rtol=0, atol=1e-10)
 
 
 def test_the_share_inside_by_hand():

@@ -99,7 +99,7 @@ def test_a_network_is_tracked_as_its_empirical_kernel():
 
 
 def test_the_callback_and_the_checkpoints_agree_in_an_optax_loop():
-    optimizer = optax.sgd(0.01)
+    optimizer = optax.sgd(1e-4)
     params = jnp.ones((3, 1))
     state = optimizer.init(params)
     tracker = KernelTracker(square, X.astype(np.float32), Y, every=2)
@@ -258,8 +258,10 @@ def test_bad_arguments_are_named():
         KernelTracker(linear, X, leading=0)
     with pytest.raises(ValueError, match=r"got the key 'weight'.*\[params\]"):
         track(linear, {"weight": np.ones((3, 1))}, X)
-    with pytest.raises(ValueError, match=r"at step 0: .* needs y of shape"):
+    with pytest.raises(ValueError, match=r"needs y of shape .points, outputs., got \(5,\)"):
         track(None, GRAMS, y=Y[:, 0], kernel_of=given)
+    with pytest.raises(ValueError, match="at step 0: one row of y per point is needed, got 4 rows for 5"):
+        track(None, GRAMS, y=Y[:4], kernel_of=given)
     with pytest.raises(ValueError, match="finite number, got nan"):
         track(None, [(np.nan, GRAMS[0])], kernel_of=given)
 

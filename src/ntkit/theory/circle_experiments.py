@@ -185,7 +185,7 @@ def kernel_on_circle(
         if not done:
             raise
         interrupted = True
-    limit = NTK(build(int(widths[0])))(np.array([[1.0, 0.0]]), np.asarray(circle, np.float64))[0]
+    limit = NTK(build(int(widths[0])))(np.array([[1.0, 0.0]]), on_circle(angles))[0]
     found = np.stack(done)
     return KernelOnCircle(
         angles=angles,

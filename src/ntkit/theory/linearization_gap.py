@@ -66,7 +66,7 @@ def linearization_gap(
     y: Float[Array, "n k"],
     widths: Sequence[int] = (32, 64, 128, 256),
     *,
-    watch: Float[Array, "m d"] | None = None,
+    watch: Float[Array, "m p"] | None = None,
     steps: int = 100,
     learning_rate: float | int | None = None,
     networks: int = 20,

@@ -12,6 +12,7 @@ import scipy.linalg
 from ntkit.empirical import EmpiricalNTK
 from ntkit.empirical.function import Function, Params
 from ntkit.engines.plan import tracked
+from ntkit.numerics.dtypes import as_targets
 from ntkit.numerics.host import on_host
 from ntkit.theory.alignment import centered_target_alignment
 from ntkit.theory.kernel_track import KernelTrack, effective_rank, relative_change, unit_distance, unit_matrix
@@ -46,7 +47,7 @@ class KernelTracker:
         memory_limit: bytes for what is kept, and for the Jacobians of the `EmpiricalNTK`.
 
     Raises:
-        ValueError: for neither or both of f and kernel_of, or an `every` or `leading` below 1.
+        ValueError: for neither or both of f and kernel_of, an `every` or `leading` below 1, or a y of another shape.
 
     Source:
         Fort et al. (2020), Deep learning versus kernel learning: an empirical study of loss landscape geometry and
@@ -80,7 +81,11 @@ class KernelTracker:
             raise ValueError("KernelTracker needs the points x at which to evaluate f, got None.")
         if leading is not None and leading < 1:
             raise ValueError(f"KernelTracker needs leading of at least 1, got {leading}. None keeps all.")
-        self.f, self.x, self.y = f, x, None if y is None else _as_numpy(y)
+        self.f, self.x = f, x
+        self.y: np.ndarray | None = None
+        if y is not None:
+            targets = _as_numpy(y)
+            self.y = on_host(as_targets("KernelTracker", targets, len(targets) if targets.ndim else 0))
         self.kernel_of = kernel_of
         self.leading, self.keep_grams, self.memory_limit = leading, keep_grams, memory_limit
         self._wanted = _chooser(every)
@@ -88,14 +93,14 @@ class KernelTracker:
         self._shapes: Any = None
         self._records: list[dict[str, Any]] = []
 
-    def __call__(self, step: int | float, params: Any) -> bool:
+    def __call__(self, step: Any, params: Any) -> bool:
         """Record the kernel if this step is one to record; returns whether it was."""
         if not self._wanted(step):
             return False
         self.record(step, params)
         return True
 
-    def record(self, step: int | float, params: Any) -> None:
+    def record(self, step: Any, params: Any) -> None:
         """Record the kernel at this step, whatever `every` says: for the last one, say.
 
         Raises:
@@ -147,6 +152,10 @@ class KernelTracker:
     def _append(self, step: float, found: np.ndarray) -> None:
         """Measure a Gram matrix against those before it; kept at the end, so that an interrupt leaves no halves."""
         self._check_memory(step, found)
+        if self.y is not None and len(self.y) != len(found):
+            raise ValueError(
+                f"one row of y per point is needed, got {len(self.y)} rows for {len(found)} points."
+            )
         gram = on_host(found)
         gram = (gram + gram.T) / 2.0
         first = self._first if self._records and self._first is not None else gram
