@@ -84,6 +84,7 @@ def test_outputs_interact_in_the_linearisation_as_in_the_full_kernel():
     np.testing.assert_allclose(found.paths[0, 0], expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow  # the doctest of linearization_gap sees the like
 def test_the_gap_closes_at_least_like_the_inverse_root_of_the_width():
     found = linearization_gap(erf, X, Y, (16, 256), steps=30, networks=20, key=KEY)
     decay = found.decay()
