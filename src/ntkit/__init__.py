@@ -6,6 +6,7 @@ from ntkit.empirical import EmpiricalNTK, NTKOperator, linearize, taylor_expand
 from ntkit.estimators import NNGPRegressor, NTKClassifier, NTKRegressor
 from ntkit.inference import GaussianProcess, linearized_laplace
 from ntkit.kernels import NNGP, NTK, RBF
+from ntkit.theory import KernelTracker, track
 
 __version__ = "0.1.0"
 
@@ -15,6 +16,7 @@ __all__ = [
     "RBF",
     "EmpiricalNTK",
     "GaussianProcess",
+    "KernelTracker",
     "LinearizedModel",
     "NNGPRegressor",
     "NTKClassifier",
@@ -26,4 +28,5 @@ __all__ = [
     "linearized_laplace",
     "nn",
     "taylor_expand",
+    "track",
 ]

@@ -48,6 +48,16 @@ def picture(
         yield figure, axes
 
 
+@contextmanager
+def panels(
+    rows: int, columns: int, *, width: float = WIDTH, height: float = HEIGHT, sharey: bool = False
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with several sets of axes in the common look, row by row; width and height are those of one."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+        yield figure, list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).ravel())
+
+
 def legend_above(axes: Axes, columns: int = 1) -> None:
     """A legend above the axes, where it hides no data."""
     axes.legend(

@@ -18,6 +18,9 @@ from ntkit.numerics.host import on_host
 from ntkit.theory.experiments import Build, check_experiment, over_networks
 from ntkit.theory.power_law import PowerLaw, fit_power_law
 
+Measure = Callable[[Layer, jax.Array], Callable[[Any], jax.Array]]
+"""From a network and points to what is measured at its parameters, a pure function of them."""
+
 
 @dataclass(frozen=True, eq=False)
 class KernelDeviation:
@@ -133,13 +136,7 @@ def kernel_motion(
     y = as_targets(who, y, len(x))
     if steps < 1:
         raise ValueError(f"{who} needs at least 1 step, got {steps}.")
-    if learning_rate is None:
-        check_experiment(who, widths, networks, 2)
-        gram = on_host(NTK(build(int(widths[0])))(x))
-        learning_rate = 1.0 / float(np.linalg.eigvalsh(gram)[-1])
-    if not (np.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"{who} needs a positive, finite learning_rate, got {learning_rate}.")
-    rate = float(learning_rate)
+    rate = stable_rate(who, build, x, widths, learning_rate, share=1.0)
 
     def measure(network: Layer, points: jax.Array) -> Callable[[Any], jax.Array]:
         targets = jnp.asarray(np.asarray(y), points.dtype)
@@ -170,27 +167,41 @@ def _deviations(
     who: str,
     build: Build,
     x: Array,
-    measure: Callable[[Layer, jax.Array], Callable[[Any], jax.Array]],
+    measure: Measure,
     widths: Sequence[int],
     networks: int,
     key: jax.Array,
 ) -> KernelDeviation:
-    """Run one experiment on random networks of each width."""
+    """Run one experiment on tangent kernels; a Jacobian holds the parameters once for every point and output."""
+    return KernelDeviation(*at_widths(who, build, x, measure, widths, networks, key, copies=2 * len(x)))
+
+
+def at_widths(
+    who: str,
+    build: Build,
+    x: Array,
+    measure: Measure,
+    widths: Sequence[int],
+    networks: int,
+    key: jax.Array,
+    copies: int,
+) -> tuple[Float[np.ndarray, " w"], Float[np.ndarray, "w networks *shape"], bool]:
+    """Measure random networks of each width: the widths done, what was found, and whether Ctrl-C came between.
+
+    `measure` holds `copies` times the parameters of a network.
+    """
     check_experiment(who, widths, networks, 2)
     collected: list[np.ndarray] = []
     interrupted = False
     with precision(x.dtype):
         try:
-            for number, width in enumerate(tracked(widths, len(widths), "measuring tangent kernels")):
+            for number, width in enumerate(tracked(widths, len(widths), "measuring random networks")):
                 network, points = build(int(width)), jnp.asarray(x)
                 keys = jax.random.split(jax.random.fold_in(key, number), networks)
-                # A Jacobian holds the parameters once for every point and output.
-                found = over_networks(
-                    network, points.shape, measure(network, points), keys, copies=2 * len(x)
-                )
+                found = over_networks(network, points.shape, measure(network, points), keys, copies)
                 if not np.isfinite(found).all():
                     raise ValueError(
-                        f"{who} needs kernels that stay finite, got {found[~np.isfinite(found)][0]} at width {width}. "
+                        f"{who} needs networks that stay finite, got {found[~np.isfinite(found)][0]} at width {width}. "
                         "A training that diverges needs a smaller learning_rate."
                     )
                 collected.append(found)
@@ -198,6 +209,17 @@ def _deviations(
             if not collected:
                 raise
             interrupted = True
-    return KernelDeviation(
-        np.array(widths[: len(collected)], dtype=np.float64), np.stack(collected), interrupted
-    )
+    return np.array(widths[: len(collected)], dtype=np.float64), np.stack(collected), interrupted
+
+
+def stable_rate(
+    who: str, build: Build, x: Array, widths: Sequence[int], learning_rate: float | int | None, share: float
+) -> float:
+    """The learning rate asked for, checked; by default a share of 1 / (largest eigenvalue of the limiting kernel)."""
+    if learning_rate is None:
+        check_experiment(who, widths, 2, 2)
+        gram = on_host(NTK(build(int(widths[0])))(x))
+        learning_rate = share / float(np.linalg.eigvalsh(gram)[-1])
+    if not (np.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"{who} needs a positive, finite learning_rate, got {learning_rate}.")
+    return float(learning_rate)
