@@ -111,7 +111,9 @@ def _line(
     first = sites[0]
     squared = k * k if form == "full" else k
     whole = n * m * count * squared
-    alike = all(site.simple and site.kind == first.kind for site in sites)
+    alike = all(
+        site.simple and (site.kind, site.transposed) == (first.kind, first.transposed) for site in sites
+    )
     if not alike:
         return Line(name, "whole", k * count * size, whole)
     s, b = sum(site.positions for site in sites), first.outputs

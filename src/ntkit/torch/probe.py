@@ -46,7 +46,8 @@ class Site:
         positions: s.
         inputs: a, 1 for tokens, scales and biases.
         outputs: b.
-        simple: whether the gradient is a plain sum of outer products of vectors in the order (b, a).
+        simple: whether the gradient is a plain sum of outer products of vectors.
+        transposed: whether the parameter is stored as (a, b).
     """
 
     tap: int
@@ -56,6 +57,7 @@ class Site:
     inputs: int
     outputs: int
     simple: bool
+    transposed: bool
 
 
 @dataclass(frozen=True)
@@ -171,9 +173,10 @@ def _site(number: int, index: int, tap: Tap, layout: Layout) -> Site:
     inputs = use.parameter.numel() // use.parameter.shape[0] if use.kind == "outer" else 1
     if use.transposed:
         inputs = use.parameter.shape[0]
-    simple = use.kind in ("outer", "lookup") and use.groups == 1 and not use.transposed and not use.offset
-    simple = simple and (use.kind == "lookup" or use.parameter.shape[0] == outputs)
-    return Site(number, index, use.kind, positions, inputs, outputs, simple)
+    simple = use.kind in ("outer", "lookup") and use.groups == 1
+    # A layer whose outputs are some rows of the parameter only (attention to another sequence) fills in zeros.
+    whole = use.kind == "lookup" or use.parameter.shape[-1 if use.transposed else 0] == outputs
+    return Site(number, index, use.kind, positions, inputs, outputs, simple and whole, use.transposed)
 
 
 def _graph(network: Network, result: torch.Tensor) -> tuple[Counter, set]:
