@@ -67,7 +67,8 @@ class Encoder(nn.Module):
     def __init__(self, plain: bool) -> None:
         super().__init__()
         layers = [
-            Block(128, 4, 512) if plain else nn.TransformerEncoderLayer(128, 4, 512, batch_first=True) for _ in "12"
+            Block(128, 4, 512) if plain else nn.TransformerEncoderLayer(128, 4, 512, batch_first=True)
+            for _ in "12"
         ]
         self.layers, self.head = nn.Sequential(*layers), nn.Linear(128, OUTPUTS)
 
@@ -126,7 +127,9 @@ def evaluator(library: str, form: str, net: nn.Module):
 
 def work(library: str) -> None:
     """Answer lines of JSON {model, form, points} with {wall, cpu, memory, sum}."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    torch.set_num_threads(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
     warnings.simplefilter("ignore")
     for line in sys.stdin:
         case = json.loads(line)
@@ -149,7 +152,9 @@ def _peak(reset: bool = False) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
-    return next(int(row.split()[1]) for row in status.read_text().splitlines() if row.startswith("VmHWM")) * 1024
+    return (
+        next(int(row.split()[1]) for row in status.read_text().splitlines() if row.startswith("VmHWM")) * 1024
+    )
 
 
 def ask(process: subprocess.Popen, case: dict) -> dict:
@@ -160,7 +165,9 @@ def ask(process: subprocess.Popen, case: dict) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--worker")
     parser.add_argument("--peer")
     parser.add_argument("--points", type=int, nargs="+", default=[32, 128])
@@ -171,7 +178,9 @@ def main() -> None:
     if options.worker:
         work(options.worker)
         return
-    lines = ["| case | ntkit s | torch.func s | nngeometry s | ratio | ntkit MiB | torch.func MiB | nngeometry MiB |"]
+    lines = [
+        "| case | ntkit s | torch.func s | nngeometry s | ratio | ntkit MiB | torch.func MiB | nngeometry MiB |"
+    ]
     lines.append("|---|---|---|---|---|---|---|---|")
     print(*lines, sep="\n", flush=True)
     measured = {}

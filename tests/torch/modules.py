@@ -4,8 +4,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ntkit[torch]'")
 
-from torch import nn  # noqa: E402
 from torch.func import functional_call  # noqa: E402
+
+from torch import nn  # noqa: E402
 
 
 def rows(x, chosen):
@@ -140,7 +141,10 @@ class Volume(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.line, self.space = nn.Conv1d(5, 6, 2, padding=1, padding_mode="reflect"), nn.Conv3d(1, 3, 2, stride=2)
+        self.line, self.space = (
+            nn.Conv1d(5, 6, 2, padding=1, padding_mode="reflect"),
+            nn.Conv3d(1, 3, 2, stride=2),
+        )
 
     def forward(self, x):
         h = torch.tanh(self.line(x.transpose(1, 2))).reshape(len(x), 1, 3, 2, -1)

@@ -8,10 +8,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ntkit[torch]'")
 
 from tests.torch import modules  # noqa: E402
-from torch import nn  # noqa: E402
 
 from ntkit import GaussianProcess, gradient_flow  # noqa: E402
 from ntkit.torch import EmpiricalNTK  # noqa: E402
+from torch import nn  # noqa: E402
 
 ROUNDING = 1e-12
 """Relative to the largest entry: float64 sums of a few hundred products err by some 100 ε = 2e-14."""
@@ -85,10 +85,13 @@ def test_the_contraction_chosen_does_not_change_the_result(case, monkeypatch):
         monkeypatch.setattr(factors, "SLAB", slab)
         seen |= {line.method for line in kernel.plan(x1, x2).lines}
         for found, value in zip(
-            (kernel(x1, x2), kernel.full(x1, x2), kernel.per_output(x1, x2), kernel.diag(x1)), expected, strict=True
+            (kernel(x1, x2), kernel.full(x1, x2), kernel.per_output(x1, x2), kernel.diag(x1)),
+            expected,
+            strict=True,
         ):
             close(found, value)
-    assert {"pairs", "gradients"} <= seen
+    assert "pairs" in seen
+    assert seen & {"gradients", "whole"}
 
 
 @pytest.mark.parametrize("method", ["auto", "jacobian"])
@@ -173,7 +176,9 @@ def test_it_serves_as_a_kernel_everywhere():
     x, y = points(6, 4).numpy(), np.arange(6.0)[:, None]
     gram = kernel(x)
     posterior = GaussianProcess(kernel, noise=0.1).condition(x, y)
-    np.testing.assert_allclose(posterior.mean(x), gram @ np.linalg.solve(gram + 0.1 * np.eye(6), y), atol=1e-8)
+    np.testing.assert_allclose(
+        posterior.mean(x), gram @ np.linalg.solve(gram + 0.1 * np.eye(6), y), atol=1e-8
+    )
     flow = gradient_flow(kernel, x, y)
     values, vectors = np.linalg.eigh(gram)
     expected = vectors @ ((1 - np.exp(-0.3 * values))[:, None] * (vectors.T @ y))
@@ -240,9 +245,15 @@ class Whole(nn.Linear):
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), r"BatchNorm1d '1' that normalises.*module.eval\(\)"),
+        (
+            nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)),
+            r"BatchNorm1d '1' that normalises.*module.eval\(\)",
+        ),
         (nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False)).eval(), "track_running_stats=True"),
-        (nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)), r"Dropout '1' in training mode. Call module.eval\(\)"),
+        (
+            nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)),
+            r"Dropout '1' in training mode. Call module.eval\(\)",
+        ),
         (Mixing(4, 3), "example treated alone, got outputs of the first example that differ"),
         (Random(4, 3), "example treated alone"),
         (Whole(4, 3), "outputs=lambda result: result.logits"),

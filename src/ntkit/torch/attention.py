@@ -8,11 +8,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from torch import nn
 
+import torch
 from ntkit.torch.layers import Layer, Use
+from torch import nn
 
 Note = Callable[[Layer | None, torch.Tensor], torch.Tensor]
 
@@ -25,7 +25,12 @@ def attend(module: nn.MultiheadAttention, arguments: tuple, keywords: dict, outp
     given.apply_defaults()
     query, key, value = (given.arguments[name] for name in ("query", "key", "value"))
     unusual = module.bias_k is not None or module.bias_v is not None or module.add_zero_attn
-    if type(module).forward is not nn.MultiheadAttention.forward or unusual or query.ndim != 3 or query.is_nested:
+    if (
+        type(module).forward is not nn.MultiheadAttention.forward
+        or unusual
+        or query.ndim != 3
+        or query.is_nested
+    ):
         return output
     q, k, v = _projections(module, query, key, value, note)
     if not module.batch_first:
@@ -59,7 +64,9 @@ def _projections(module: nn.MultiheadAttention, query, key, value, note: Note) -
     return tuple(parts)
 
 
-def _dense(x, weight, bias, whole, whole_bias, offset: int, note: Note, bias_offset: int | None = None) -> torch.Tensor:
+def _dense(
+    x, weight, bias, whole, whole_bias, offset: int, note: Note, bias_offset: int | None = None
+) -> torch.Tensor:
     """A dense layer whose weight and bias are rows, from `offset` on, of whole parameters."""
     uses = [Use(whole, "outer", lambda: x, offset=offset)]
     if bias is not None:

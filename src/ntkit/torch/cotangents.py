@@ -3,8 +3,9 @@
 import warnings
 from collections.abc import Sequence
 
-import torch
 from torch.autograd.graph import GradientEdge
+
+import torch
 
 
 def cotangents(result: torch.Tensor, places: Sequence[torch.Tensor | GradientEdge]) -> list[torch.Tensor]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-
 from ntkit.engines.plan import tracked
 from ntkit.torch.factors import Factor, Form
 from ntkit.torch.features import tile_factors
@@ -51,7 +50,9 @@ class Evaluation:
             if second is None:
                 for gram in result.values():
                     _mirror(gram, *place)
-        return {name: _checked(self.problem.network.who, _shaped(gram, form, k)) for name, gram in result.items()}
+        return {
+            name: _checked(self.problem.network.who, _shaped(gram, form, k)) for name, gram in result.items()
+        }
 
     def squares(self) -> torch.Tensor:
         """`Σ_o Σ_p J_op²` for every example, shape (n,)."""

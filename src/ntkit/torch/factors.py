@@ -87,7 +87,9 @@ class Outer(Factor):
                 gram = left.reshape(-1, k * b) @ other.cotangents.reshape(-1, k * b).mT
                 out[part] += gram.mul_(inner).reshape(-1, s, m, t).sum((1, 3))
             elif form == "outputs":
-                gram = left.permute(2, 0, 1, 3).reshape(k, -1, b) @ other.cotangents.permute(2, 3, 0, 1).reshape(k, b, -1)
+                gram = left.permute(2, 0, 1, 3).reshape(k, -1, b) @ other.cotangents.permute(
+                    2, 3, 0, 1
+                ).reshape(k, b, -1)
                 out[:, part] += gram.mul_(inner[None]).reshape(k, -1, s, m, t).sum((2, 4))
             else:
                 gram = left.reshape(-1, b) @ other.cotangents.reshape(-1, b).mT
@@ -102,7 +104,9 @@ class Outer(Factor):
             step = max(1, SLAB // (s * s))
             for start in range(0, n, step):
                 a, g = self.inputs[start : start + step], self.cotangents[start : start + step].flatten(2)
-                inner = ((a[:, :, None] == a[:, None]) & (a[:, :, None] >= 0)).to(g.dtype) if tokens else a @ a.mT
+                inner = (
+                    ((a[:, :, None] == a[:, None]) & (a[:, :, None] >= 0)).to(g.dtype) if tokens else a @ a.mT
+                )
                 parts.append(((g @ g.mT) * inner).sum((1, 2)))
             return torch.cat(parts)
         step = max(1, SLAB // (n * k * self.inputs.shape[2]))
@@ -118,7 +122,9 @@ def _gram(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.
     return ((left == right.reshape(1, -1)) & (left >= 0)).to(dtype)
 
 
-def _aligned(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def _aligned(
+    left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs as vectors: tokens become rows of an identity over the tokens that occur on the left."""
     if left.is_floating_point():
         return left, right

@@ -1,8 +1,8 @@
 """The factors of every parameter for a block of examples: one evaluation, k cotangents, no gradient per example."""
 
-import torch
 import torch.nn.functional as F
 
+import torch
 from ntkit.torch.cotangents import cotangents
 from ntkit.torch.factors import Factor, Outer, Rows, gradients, joined
 from ntkit.torch.inputs import Batch
@@ -32,10 +32,14 @@ def _block_factors(network: Network, structure: Structure, plan: Plan, batch: Ba
         with torch.no_grad():
             for line in plan.lines:
                 if sites := structure.sites.get(line.name):
-                    parts = [_Part(structure, site, taps[site.tap], found[site.tap], len(batch)) for site in sites]
+                    parts = [
+                        _Part(structure, site, taps[site.tap], found[site.tap], len(batch)) for site in sites
+                    ]
                     factors[line.name] = _factor(line.method, parts)
     if structure.ordinary:
-        factors |= {name: Rows(rows) for name, rows in ordinary_rows(network, structure.ordinary, batch).items()}
+        factors |= {
+            name: Rows(rows) for name, rows in ordinary_rows(network, structure.ordinary, batch).items()
+        }
     return factors
 
 
@@ -95,7 +99,9 @@ class _Part:
 
 def _factor(method: str, parts: list[_Part]) -> Factor:
     if method == "whole":
-        return Rows(torch.stack([part.rows() for part in parts]).sum(0) if len(parts) > 1 else parts[0].rows())
+        return Rows(
+            torch.stack([part.rows() for part in parts]).sum(0) if len(parts) > 1 else parts[0].rows()
+        )
     inputs = [part.inputs() for part in parts]
     taken = [part.cotangents for part in parts]
     if len(parts) == 1:

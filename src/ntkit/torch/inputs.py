@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 import torch
 
 Inputs = Any
@@ -94,8 +95,6 @@ def as_batch(who: str, x: Inputs, name: str, device: torch.device) -> Batch:
                 f"Use {name}.to('{device}')."
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(
-                f"{who} needs finite values in {name}. Drop or impute missing values first."
-            )
+            raise ValueError(f"{who} needs finite values in {name}. Drop or impute missing values first.")
         tensors[key] = tensor
     return Batch(tensors, named, numpy)

@@ -10,10 +10,11 @@ With positions `s` (pixels, tokens), inputs `A_s` and cotangents `G_s` of one ex
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import torch.nn.functional as F
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 Kind = Literal["outer", "lookup", "scale", "sum"]
@@ -58,7 +59,7 @@ class Layer:
     version: int
 
 
-def read(module: nn.Module, x: torch.Tensor, output: torch.Tensor) -> Layer | None:
+def read(module: nn.Module, x: torch.Tensor, output: Any) -> Layer | None:
     """The layer that `module` is, if its gradients are known here; None for every other module."""
     if "forward" in module.__dict__ or not isinstance(output, torch.Tensor):
         return None

@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import torch
 from ntkit.torch.inputs import Batch, Inputs, as_batch
+from torch import nn
 
 Outputs = Callable[[Any], torch.Tensor] | None
 """Picks the tensor (n, k) from what the module returns; None when it returns that tensor."""
@@ -48,7 +48,9 @@ def select(who: str, module: nn.Module, selection: Selection) -> list[str]:
                     f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
                 )
         chosen = [
-            name for name in names if any(name == prefix or name.startswith(prefix + ".") for prefix in selection)
+            name
+            for name in names
+            if any(name == prefix or name.startswith(prefix + ".") for prefix in selection)
         ]
     if not chosen:
         raise ValueError(
@@ -107,8 +109,8 @@ class Network:
     chosen: Parameters
     constant: Parameters
 
-    def __call__(self, chosen: Parameters, batch: Batch) -> torch.Tensor:
-        """`f(x; chosen)`, shape (n, k), unchecked."""
+    def __call__(self, chosen: Parameters, batch: Batch) -> Any:
+        """`f(x; chosen)`, shape (n, k), unless the module is not of that form."""
         arguments, keywords = ((), batch.values) if batch.named else (tuple(batch.values.values()), {})
         result = functional_call(self.module, {**self.constant, **chosen}, arguments, keywords)
         return result if self.outputs is None else self.outputs(result)

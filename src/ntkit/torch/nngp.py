@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-
 from ntkit.engines.plan import tracked
 from ntkit.kernels.base import Kernel
 from ntkit.torch.inputs import Batch, Inputs
 from ntkit.torch.network import Network, Outputs, derivatives, make_problem
 from ntkit.torch.probe import probe
+from torch import nn
 
 EXAMPLES = 256
 """Examples evaluated at a time."""
@@ -66,5 +65,7 @@ def _features(network: Network, batch: Batch) -> torch.Tensor:
     parts = list(batch.parts(EXAMPLES))
     values = torch.cat([network.checked(part) for part in tracked(parts, len(parts), "outputs")])
     if not bool(torch.isfinite(values).all()):
-        raise ValueError("EmpiricalNNGP needs finite outputs. Look at the module and at the scale of its inputs.")
+        raise ValueError(
+            "EmpiricalNNGP needs finite outputs. Look at the module and at the scale of its inputs."
+        )
     return values

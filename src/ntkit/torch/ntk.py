@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
-
 from ntkit.kernels.base import Kernel
 from ntkit.torch import products
 from ntkit.torch.engine import Evaluation, make_evaluation
@@ -14,8 +12,9 @@ from ntkit.torch.factors import Form
 from ntkit.torch.inputs import Inputs
 from ntkit.torch.network import Outputs, Selection, derivatives, make_problem, select
 from ntkit.torch.plan import Plan
+from torch import nn
 
-Method = Literal["auto", "layerwise", "jacobian"]
+METHODS = ("auto", "layerwise", "jacobian")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,12 +58,12 @@ class EmpiricalNTK(Kernel):
     module: nn.Module
     outputs: Outputs = None
     parameters: Selection = None
-    method: Method = "auto"
+    method: str = "auto"
     memory_limit: int = 2**30
 
     def __post_init__(self) -> None:
         select("EmpiricalNTK", self.module, self.parameters)
-        if self.method not in ("auto", "layerwise", "jacobian"):
+        if self.method not in METHODS:
             raise ValueError(
                 f"EmpiricalNTK needs method 'auto', 'layerwise' or 'jacobian', got {self.method!r}."
             )

@@ -11,7 +11,6 @@ where e = 8 stands for the entry-by-entry product, which is bound by memory.
 from dataclasses import dataclass
 
 import torch
-
 from ntkit.torch.factors import SLAB, Form
 from ntkit.torch.network import Network
 from ntkit.torch.probe import Site, Structure
@@ -61,7 +60,8 @@ class Plan:
         width = max(9, *(len(line.name) for line in self.lines))
         head = f"{'parameter':{width}}  {'method':9}  {'bytes/example':>13}  {'multiply-adds':>13}"
         rows = [
-            f"{line.name:{width}}  {line.method:9}  {line.bytes:13,d}  {line.operations:13.2e}" for line in self.lines
+            f"{line.name:{width}}  {line.method:9}  {line.bytes:13,d}  {line.operations:13.2e}"
+            for line in self.lines
         ]
         foot = f"{self.outputs} outputs; {self.tile} examples a tile, {self.block} evaluated at a time"
         return "\n".join([head, *rows, foot])
@@ -81,7 +81,9 @@ def make_plan(
     for name, parameter in network.chosen.items():
         count = parameter.numel()
         if name in structure.ordinary:
-            lines.append(Line(name, "jacobian", k * count * size, n * m * count * (k * k if form == "full" else k)))
+            lines.append(
+                Line(name, "jacobian", k * count * size, n * m * count * (k * k if form == "full" else k))
+            )
         elif not structure.sites[name]:
             lines.append(Line(name, "none", 0, 0))
         else:
@@ -106,7 +108,15 @@ def make_plan(
 
 
 def _line(
-    name: str, sites: tuple[Site, ...], count: int, k: int, n: int, m: int, symmetric: bool, form: Form, size: int
+    name: str,
+    sites: tuple[Site, ...],
+    count: int,
+    k: int,
+    n: int,
+    m: int,
+    symmetric: bool,
+    form: Form,
+    size: int,
 ) -> Line:
     first = sites[0]
     squared = k * k if form == "full" else k

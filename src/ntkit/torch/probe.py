@@ -3,9 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass
 
-import torch
 from torch.autograd.graph import get_gradient_edge
 
+import torch
 from ntkit.torch.inputs import Batch
 from ntkit.torch.network import Network
 from ntkit.torch.record import Tap, recorded
@@ -148,7 +148,9 @@ def _taps(network: Network, one: Batch, two: Batch, expected: torch.Tensor, shar
     return *runs, result
 
 
-def _structure(network: Network, alone: list[Tap], both: list[Tap], result: torch.Tensor, shared) -> Structure:
+def _structure(
+    network: Network, alone: list[Tap], both: list[Tap], result: torch.Tensor, shared
+) -> Structure:
     edges, nodes = _graph(network, result)
     names = {id(value): name for name, value in network.chosen.items()}
     layouts = tuple(_layout(a, b) for a, b in zip(alone, both, strict=True))

@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 from torch.func import jvp
 
+import torch
 from ntkit.torch.inputs import Inputs
 from ntkit.torch.network import Network, Outputs, Parameters, Selection, derivatives, make_problem, select
+from torch import nn
 
 
 def jacobian_vector_product(
@@ -77,5 +77,7 @@ def _twice_reversed(network: Network, batch: Any, direction: Parameters) -> torc
     transposed = torch.autograd.grad(
         result, leaves, u, create_graph=True, allow_unused=True, materialize_grads=True
     )
-    scalar = sum((part * direction[name]).sum() for name, part in zip(network.chosen, transposed, strict=True))
+    scalar = sum(
+        (part * direction[name]).sum() for name, part in zip(network.chosen, transposed, strict=True)
+    )
     return torch.autograd.grad(scalar, u)[0]

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+import torch
 from ntkit.torch.attention import attend
 from ntkit.torch.layers import Layer, read
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,12 @@ def recorded(
     """
     taps: list[Tap] = []
 
-    def note(layer: Layer | None, output: torch.Tensor) -> torch.Tensor:
-        if layer is None or output.grad_fn is None or not any(id(use.parameter) in parameters for use in layer.uses):
+    def note(layer: Layer | None, output: Any) -> Any:
+        if (
+            layer is None
+            or output.grad_fn is None
+            or not any(id(use.parameter) in parameters for use in layer.uses)
+        ):
             return output
         if len(taps) in shared:
             output = output.expand(examples, *output.shape[output.shape[0] == 1 :])
@@ -56,7 +60,10 @@ def recorded(
     handles = []
     try:
         for part in module.modules():
-            if isinstance(part, nn.MultiheadAttention) or next(part.parameters(recurse=False), None) is not None:
+            if (
+                isinstance(part, nn.MultiheadAttention)
+                or next(part.parameters(recurse=False), None) is not None
+            ):
                 handles.append(part.register_forward_hook(after, prepend=True, with_kwargs=True))
         yield taps
     finally:
