@@ -4,9 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ntkit[torch]'")
 
-from torch.func import functional_call  # noqa: E402
-
 from torch import nn  # noqa: E402
+from torch.func import functional_call  # noqa: E402
 
 
 def rows(x, chosen):
@@ -64,7 +63,7 @@ def cnn():
 
 
 class Encoder(nn.Module):
-    """Positions twice (a raw parameter and an embedding shared by all examples), masks, attention to another sequence."""
+    """Positions twice (a raw parameter and an embedding shared by all examples), masks, attention elsewhere."""
 
     def __init__(self, batch_first):
         super().__init__()

@@ -7,9 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ntkit[torch]'")
 
+from torch import nn  # noqa: E402
+
 import ntkit  # noqa: E402
 from ntkit.torch import EmpiricalNTK  # noqa: E402
-from torch import nn  # noqa: E402
 
 FRAMEWORKS = 1e-5
 """Relative to the largest entry, float32: both sum some thousand products, in different orders. Random signs make

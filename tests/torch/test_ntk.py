@@ -8,10 +8,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ntkit[torch]'")
 
 from tests.torch import modules  # noqa: E402
+from torch import nn  # noqa: E402
 
 from ntkit import GaussianProcess, gradient_flow  # noqa: E402
 from ntkit.torch import EmpiricalNTK  # noqa: E402
-from torch import nn  # noqa: E402
 
 ROUNDING = 1e-12
 """Relative to the largest entry: float64 sums of a few hundred products err by some 100 ε = 2e-14."""

@@ -8,11 +8,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import torch.nn.functional as F
-
 import torch
-from ntkit.torch.layers import Layer, Use
+import torch.nn.functional as F
 from torch import nn
+
+from ntkit.torch.layers import Layer, Use
 
 Note = Callable[[Layer | None, torch.Tensor], torch.Tensor]
 

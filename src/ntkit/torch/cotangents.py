@@ -3,9 +3,8 @@
 import warnings
 from collections.abc import Sequence
 
-from torch.autograd.graph import GradientEdge
-
 import torch
+from torch.autograd.graph import GradientEdge
 
 
 def cotangents(result: torch.Tensor, places: Sequence[torch.Tensor | GradientEdge]) -> list[torch.Tensor]:

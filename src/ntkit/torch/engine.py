@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
 from ntkit.engines.plan import tracked
 from ntkit.torch.factors import Factor, Form
 from ntkit.torch.features import tile_factors

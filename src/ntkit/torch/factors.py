@@ -4,7 +4,7 @@ A contraction adds into a matrix: "traced" (n, m), "outputs" (k, n, m), "full" (
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,12 +16,16 @@ SLAB = 1 << 23
 """Numbers in one temporary of a contraction: 32 MiB in float32, small enough to stay near the processor."""
 
 
+NARROW = 32
+"""A symmetric product is made of strips of at least so many rows; narrower ones cost more than they save."""
+
+
 class Factor(ABC):
     """The gradients of one parameter for n examples and k outputs."""
 
     @abstractmethod
     def add(self, form: Form, out: torch.Tensor, other: "Factor") -> None:
-        """Add the contraction with the gradients at other examples into `out`."""
+        """Add the contraction with the gradients at other examples into `out` (with itself, its upper triangle)."""
 
     @abstractmethod
     def squares(self) -> torch.Tensor:
@@ -35,13 +39,12 @@ class Rows(Factor):
     values: torch.Tensor
 
     def add(self, form: Form, out: torch.Tensor, other: "Rows") -> None:
-        left, right = self.values, other.values
-        if form == "traced":
-            out.addmm_(left.flatten(1), right.flatten(1).mT)
-        elif form == "outputs":
-            out.baddbmm_(left.transpose(0, 1), right.permute(1, 2, 0))
-        else:
-            out.addmm_(left.flatten(0, 1), right.flatten(0, 1).mT)
+        left, right = (part.values.flatten(0, 1) if form == "full" else part.values for part in (self, other))
+        for rows, columns in _strips(len(left), len(right), other is self):
+            if form == "outputs":
+                out[:, rows, columns].baddbmm_(left[rows].transpose(0, 1), right[columns].permute(1, 2, 0))
+            else:
+                out[rows, columns].addmm_(left[rows].flatten(1), right[columns].flatten(1).mT)
 
     def squares(self) -> torch.Tensor:
         return self.values.square().sum((1, 2))
@@ -49,7 +52,7 @@ class Rows(Factor):
 
 @dataclass(frozen=True)
 class Outer(Factor):
-    """Gradients `Σ_s G_so ⊗ A_s`: inputs (n, s, a) and cotangents (n, s, k, b), contracted pair by pair or as gradients.
+    """Gradients `Σ_s G_so ⊗ A_s`: inputs (n, s, a) and cotangents (n, s, k, b), contracted by pairs or as gradients.
 
     Attributes:
         inputs: A; integers (n, s) stand for rows of the identity (-1 for a row of zeros).
@@ -66,7 +69,7 @@ class Outer(Factor):
             self._add_pairs(form, out, other)
             return
         left, right = _aligned(self.inputs, other.inputs, self.cotangents.dtype)
-        n, s, k, b = self.cotangents.shape
+        n, _, k, b = self.cotangents.shape
         step = max(1, SLAB // (max(n, len(right)) * k * left.shape[2]))
         same = other is self
         for start in range(0, b, step):
@@ -76,25 +79,26 @@ class Outer(Factor):
 
     def _add_pairs(self, form: Form, out: torch.Tensor, other: "Outer") -> None:
         n, s, k, b = self.cotangents.shape
-        m, t = other.cotangents.shape[:2]
-        entries = m * s * t * (k * k if form == "full" else k if form == "outputs" else 1)
-        step = max(1, SLAB // entries)
-        for start in range(0, n, step):
-            part = slice(start, start + step)
-            inner = _gram(self.inputs[part], other.inputs, self.cotangents.dtype)
-            left = self.cotangents[part]
+        m = len(other.cotangents)
+        entries = m * s * s * (k * k if form == "full" else k if form == "outputs" else 1)
+        for rows, columns in _strips(n, m, other is self, max(1, SLAB // entries)):
+            left, right = self.cotangents[rows], other.cotangents[columns]
+            inner = _gram(self.inputs[rows], other.inputs[columns], left.dtype)
             if form == "traced":
-                gram = left.reshape(-1, k * b) @ other.cotangents.reshape(-1, k * b).mT
-                out[part] += gram.mul_(inner).reshape(-1, s, m, t).sum((1, 3))
+                gram = left.reshape(-1, k * b) @ right.reshape(-1, k * b).mT
+                gram = gram.mul_(inner)
+                out[rows, columns] += gram if s == 1 else gram.reshape(len(left), s, -1, s).sum((1, 3))
             elif form == "outputs":
-                gram = left.permute(2, 0, 1, 3).reshape(k, -1, b) @ other.cotangents.permute(
-                    2, 3, 0, 1
-                ).reshape(k, b, -1)
-                out[:, part] += gram.mul_(inner[None]).reshape(k, -1, s, m, t).sum((2, 4))
+                gram = left.permute(2, 0, 1, 3).reshape(k, -1, b) @ right.permute(2, 3, 0, 1).reshape(
+                    k, b, -1
+                )
+                gram = gram.mul_(inner[None]).reshape(k, len(left), s, -1, s)
+                out[:, rows, columns] += gram.sum((2, 4))
             else:
-                gram = left.reshape(-1, b) @ other.cotangents.reshape(-1, b).mT
-                gram = gram.reshape(-1, s, k, m, t, k).mul_(inner.reshape(-1, s, 1, m, t, 1)).sum((1, 4))
-                out[start * k : (start + step) * k] += gram.reshape(-1, m * k)
+                gram = (left.reshape(-1, b) @ right.reshape(-1, b).mT).reshape(len(left), s, k, -1, s, k)
+                gram = gram.mul_(inner.reshape(len(left), s, 1, -1, s, 1)).sum((1, 4))
+                whole = slice(rows.start * k, rows.stop * k), slice(columns.start * k, columns.stop * k)
+                out[whole] += gram.reshape(len(left) * k, -1)
 
     def squares(self) -> torch.Tensor:
         n, s, k, b = self.cotangents.shape
@@ -112,6 +116,13 @@ class Outer(Factor):
         step = max(1, SLAB // (n * k * self.inputs.shape[2]))
         slices = (self.cotangents[..., start : start + step] for start in range(0, b, step))
         return torch.stack([_gradients(self.inputs, part).square().sum((1, 2)) for part in slices]).sum(0)
+
+
+def _strips(n: int, m: int, same: bool, most: int | None = None) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns to multiply, at most `most` rows at a time; of a symmetric matrix the part below is left out."""
+    step = min(n if most is None else most, max(NARROW, -(-n // 4)) if same else n)
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n)), slice(start if same else 0, m)
 
 
 def _gram(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -135,7 +146,7 @@ def _aligned(
 
 def _gradients(inputs: torch.Tensor, cotangents: torch.Tensor) -> torch.Tensor:
     """`Σ_s G_so ⊗ A_s`, shape (n, k, b a)."""
-    n, s, k, b = cotangents.shape
+    n, _, k, _ = cotangents.shape
     return (cotangents.flatten(2).mT @ inputs).reshape(n, k, -1)
 
 
@@ -148,19 +159,8 @@ def gradients(inputs: torch.Tensor, cotangents: torch.Tensor, groups: int, trans
         groups: how many groups of channels are multiplied apart.
         transposed: whether the weight is stored as (a, b).
     """
-    n, s, k, _ = cotangents.shape
+    k = cotangents.shape[2]
     left = cotangents.unflatten(3, (groups, -1)).permute(0, 3, 2, 4, 1)  # n g k b s
     right = inputs.unflatten(2, (groups, -1)).transpose(1, 2)  # n g s a
     result = (left.flatten(2, 3) @ right).unflatten(2, (k, -1)).transpose(1, 2)  # n k g b a
     return (result.mT if transposed else result).flatten(2)
-
-
-def joined(parts: Sequence[Factor]) -> Factor:
-    """The factor of several blocks of examples together."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    if isinstance(first, Rows):
-        return Rows(torch.cat([part.values for part in parts]))  # type: ignore[attr-defined]
-    inputs = torch.cat([part.inputs for part in parts])  # type: ignore[attr-defined]
-    return Outer(inputs, torch.cat([part.cotangents for part in parts]), first.pairs)  # type: ignore

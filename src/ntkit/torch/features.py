@@ -1,10 +1,12 @@
 """The factors of every parameter for a block of examples: one evaluation, k cotangents, no gradient per example."""
 
-import torch.nn.functional as F
+from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
+
 from ntkit.torch.cotangents import cotangents
-from ntkit.torch.factors import Factor, Outer, Rows, gradients, joined
+from ntkit.torch.factors import Factor, Outer, Rows, gradients
 from ntkit.torch.inputs import Batch
 from ntkit.torch.layers import Use
 from ntkit.torch.network import Network
@@ -13,15 +15,39 @@ from ntkit.torch.plan import Plan
 from ntkit.torch.probe import Site, Structure
 from ntkit.torch.record import Tap, recorded
 
+Stored = tuple[torch.Tensor, ...]
+"""Gradients alone, or inputs and cotangents, with the examples along the first axis."""
+
 
 def tile_factors(network: Network, structure: Structure, plan: Plan, batch: Batch) -> dict[str, Factor]:
     """The factors of a tile of examples, evaluated `plan.block` at a time."""
-    blocks = [_block_factors(network, structure, plan, part) for part in batch.parts(plan.block)]
-    return {name: joined([block[name] for block in blocks]) for name in blocks[0]}
+    store: dict[str, Stored] = {}
+    for start in range(0, len(batch), plan.block):
+        part = batch.rows(slice(start, start + plan.block))
+        for name, values in _block(network, structure, plan, part):
+            store[name] = tuple(
+                _stored(whole, value, start, len(batch))
+                for whole, value in zip(store.get(name, (None,) * len(values)), values, strict=True)
+            )
+            del values
+    pairs = {line.name: line.method == "pairs" for line in plan.lines}
+    return {
+        name: Rows(found[0]) if len(found) == 1 else Outer(found[0], found[1], pairs[name])
+        for name, found in store.items()
+    }
 
 
-def _block_factors(network: Network, structure: Structure, plan: Plan, batch: Batch) -> dict[str, Factor]:
-    factors: dict[str, Factor] = {}
+def _stored(whole: torch.Tensor | None, value: torch.Tensor, start: int, examples: int) -> torch.Tensor:
+    """A block's values in their place among those of the tile."""
+    if len(value) == examples:
+        return value.contiguous()
+    whole = value.new_empty(examples, *value.shape[1:]) if whole is None else whole
+    whole[start : start + len(value)] = value
+    return whole
+
+
+def _block(network: Network, structure: Structure, plan: Plan, batch: Batch) -> Iterator[tuple[str, Stored]]:
+    """For every parameter its gradients, or inputs and cotangents, at a block of examples."""
     if any(structure.sites.values()):
         leaves = {id(value) for value in network.chosen.values()}
         with recorded(network.module, leaves, len(batch), structure.shared) as taps:
@@ -35,12 +61,10 @@ def _block_factors(network: Network, structure: Structure, plan: Plan, batch: Ba
                     parts = [
                         _Part(structure, site, taps[site.tap], found[site.tap], len(batch)) for site in sites
                     ]
-                    factors[line.name] = _factor(line.method, parts)
+                    yield line.name, _values(line.method, parts)
     if structure.ordinary:
-        factors |= {
-            name: Rows(rows) for name, rows in ordinary_rows(network, structure.ordinary, batch).items()
-        }
-    return factors
+        for name, rows in ordinary_rows(network, structure.ordinary, batch).items():
+            yield name, (rows,)
 
 
 def _check_same_taps(network: Network, structure: Structure, taps: list[Tap], n: int) -> None:
@@ -79,7 +103,7 @@ class _Part:
 
     def rows(self) -> torch.Tensor:
         """Whole gradients in the order of the parameter, shape (n, k, p)."""
-        n, s, k, b = self.cotangents.shape
+        n, _, k, b = self.cotangents.shape
         use, size = self.use, self.use.parameter.numel()
         if use.kind == "sum":
             result = self.cotangents.sum(1)
@@ -97,13 +121,10 @@ class _Part:
         return F.pad(result, (before, size - before - result.shape[2])) if result.shape[2] < size else result
 
 
-def _factor(method: str, parts: list[_Part]) -> Factor:
+def _values(method: str, parts: list[_Part]) -> Stored:
     if method == "whole":
-        return Rows(
-            torch.stack([part.rows() for part in parts]).sum(0) if len(parts) > 1 else parts[0].rows()
-        )
-    inputs = [part.inputs() for part in parts]
-    taken = [part.cotangents for part in parts]
+        return (sum((part.rows() for part in parts[1:]), parts[0].rows()),)
+    inputs, taken = [part.inputs() for part in parts], [part.cotangents for part in parts]
     if len(parts) == 1:
-        return Outer(inputs[0].contiguous(), taken[0].contiguous(), method == "pairs")
-    return Outer(torch.cat(inputs, 1), torch.cat(taken, 1), method == "pairs")
+        return inputs[0], taken[0]
+    return torch.cat(inputs, 1), torch.cat(taken, 1)

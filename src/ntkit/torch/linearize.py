@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
+
 from ntkit.torch.inputs import Inputs
 from ntkit.torch.network import Outputs, Parameters, Selection, derivatives, make_problem, select
 from ntkit.torch.products import jacobian_vector_product
-from torch import nn
 
 
 def linearize(

@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-import torch
 from ntkit.torch.inputs import Batch, Inputs, as_batch
-from torch import nn
 
 Outputs = Callable[[Any], torch.Tensor] | None
 """Picks the tensor (n, k) from what the module returns; None when it returns that tensor."""
@@ -129,8 +129,8 @@ class Network:
             )
         if result.ndim != 2 or result.shape[0] != len(batch) or result.shape[1] == 0:
             raise ValueError(
-                f"{self.who} needs outputs of shape (points, outputs), got {tuple(result.shape)} for {len(batch)} points. "
-                "Flatten them with outputs=lambda result: result.reshape(len(result), -1), or pick a few."
+                f"{self.who} needs outputs of shape (points, outputs), got {tuple(result.shape)} for {len(batch)} "
+                "points. Flatten them with outputs=lambda result: result.reshape(len(result), -1), or pick a few."
             )
         if not result.is_floating_point():
             raise ValueError(f"{self.who} needs outputs in floating point, got {result.dtype}.")

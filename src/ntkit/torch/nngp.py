@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+
 from ntkit.engines.plan import tracked
 from ntkit.kernels.base import Kernel
 from ntkit.torch.inputs import Batch, Inputs
 from ntkit.torch.network import Network, Outputs, derivatives, make_problem
 from ntkit.torch.probe import probe
-from torch import nn
 
 EXAMPLES = 256
 """Examples evaluated at a time."""

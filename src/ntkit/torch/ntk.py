@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+
 from ntkit.kernels.base import Kernel
 from ntkit.torch import products
 from ntkit.torch.engine import Evaluation, make_evaluation
@@ -12,7 +14,6 @@ from ntkit.torch.factors import Form
 from ntkit.torch.inputs import Inputs
 from ntkit.torch.network import Outputs, Selection, derivatives, make_problem, select
 from ntkit.torch.plan import Plan
-from torch import nn
 
 METHODS = ("auto", "layerwise", "jacobian")
 

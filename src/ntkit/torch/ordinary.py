@@ -3,9 +3,9 @@
 import warnings
 from collections.abc import Sequence
 
+import torch
 from torch.func import jacrev, vmap
 
-import torch
 from ntkit.torch.cotangents import cotangents
 from ntkit.torch.inputs import Batch
 from ntkit.torch.network import Network

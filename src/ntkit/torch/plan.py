@@ -11,6 +11,7 @@ where e = 8 stands for the entry-by-entry product, which is bound by memory.
 from dataclasses import dataclass
 
 import torch
+
 from ntkit.torch.factors import SLAB, Form
 from ntkit.torch.network import Network
 from ntkit.torch.probe import Site, Structure

@@ -3,9 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass
 
+import torch
 from torch.autograd.graph import get_gradient_edge
 
-import torch
 from ntkit.torch.inputs import Batch
 from ntkit.torch.network import Network
 from ntkit.torch.record import Tap, recorded
@@ -92,8 +92,8 @@ def probe(network: Network, batch: Batch, layerwise: bool) -> Structure:
     expected = network.checked(two).detach()
     if not bool(torch.isfinite(expected).all()):
         raise ValueError(
-            f"{network.who} needs finite outputs, got {expected[~torch.isfinite(expected)][0].item()} for the first two "
-            "examples. Look at the module and at the scale of its inputs."
+            f"{network.who} needs finite outputs, got {expected[~torch.isfinite(expected)][0].item()} for the first "
+            "two examples. Look at the module and at the scale of its inputs."
         )
     _check_apart(network, expected, network.checked(one).detach())
     names = tuple(network.chosen)

@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 from torch.func import jvp
 
-import torch
 from ntkit.torch.inputs import Inputs
 from ntkit.torch.network import Network, Outputs, Parameters, Selection, derivatives, make_problem, select
-from torch import nn
 
 
 def jacobian_vector_product(
@@ -54,8 +54,8 @@ def vector_jacobian_product(
 def _like_parameters(network: Network, tangent: dict[str, Any]) -> Parameters:
     if set(tangent) != set(network.chosen):
         raise ValueError(
-            f"jacobian_vector_product needs one tensor for each of the {len(network.chosen)} chosen parameters, by name, "
-            f"got {len(tangent)}, of which {len(set(tangent) & set(network.chosen))} fit. Use "
+            f"jacobian_vector_product needs one tensor for each of the {len(network.chosen)} chosen parameters, by "
+            f"name, got {len(tangent)}, of which {len(set(tangent) & set(network.chosen))} fit. Use "
             "dict(module.named_parameters()) as a template."
         )
     direction = {}

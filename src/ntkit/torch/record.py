@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-import torch
 from ntkit.torch.attention import attend
 from ntkit.torch.layers import Layer, read
-from torch import nn
 
 
 @dataclass(frozen=True)
