@@ -6,14 +6,14 @@ A contraction adds into a matrix: "traced" (n, m), "outputs" (k, n, m), "full" (
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 Form = Literal["traced", "outputs", "full"]
 
-SLAB = 1 << 23
-"""Numbers in one temporary of a contraction: 32 MiB in float32, small enough to stay near the processor."""
+SLAB = 1 << 20
+"""Numbers in one temporary of a contraction: 4 MiB in float32, small enough to stay in the cache."""
 
 
 NARROW = 32
@@ -24,7 +24,7 @@ class Factor(ABC):
     """The gradients of one parameter for n examples and k outputs."""
 
     @abstractmethod
-    def add(self, form: Form, out: torch.Tensor, other: "Factor") -> None:
+    def add(self, form: Form, out: torch.Tensor, other: Any) -> None:
         """Add the contraction with the gradients at other examples into `out` (with itself, its upper triangle)."""
 
     @abstractmethod
@@ -38,7 +38,7 @@ class Rows(Factor):
 
     values: torch.Tensor
 
-    def add(self, form: Form, out: torch.Tensor, other: "Rows") -> None:
+    def add(self, form: Form, out: torch.Tensor, other: Any) -> None:
         left, right = (part.values.flatten(0, 1) if form == "full" else part.values for part in (self, other))
         for rows, columns in _strips(len(left), len(right), other is self):
             if form == "outputs":
@@ -64,7 +64,7 @@ class Outer(Factor):
     cotangents: torch.Tensor
     pairs: bool
 
-    def add(self, form: Form, out: torch.Tensor, other: "Outer") -> None:
+    def add(self, form: Form, out: torch.Tensor, other: Any) -> None:
         if self.pairs:
             self._add_pairs(form, out, other)
             return

@@ -58,8 +58,11 @@ class Layer:
     version: int
 
 
-def read(module: nn.Module, x: torch.Tensor, output: Any) -> Layer | None:
-    """The layer that `module` is, if its gradients are known here; None for every other module."""
+def read(module: Any, x: torch.Tensor, output: Any) -> Layer | None:
+    """The layer that `module` is, if its gradients are known here; None for every other module.
+
+    A module is known by its `forward`, so that a subclass that computes something else is not taken for its parent.
+    """
     if "forward" in module.__dict__ or not isinstance(output, torch.Tensor):
         return None
     forward = type(module).forward
@@ -97,12 +100,12 @@ def read(module: nn.Module, x: torch.Tensor, output: Any) -> Layer | None:
     return None
 
 
-def _layer(module: nn.Module, x: torch.Tensor, weight: Use, channels: int) -> Layer:
+def _layer(module: Any, x: torch.Tensor, weight: Use, channels: int) -> Layer:
     uses = (weight,) if module.bias is None else (weight, Use(module.bias, "sum"))
     return Layer(uses, x, channels, x._version)
 
 
-def patches(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def patches(module: Any, x: torch.Tensor) -> torch.Tensor:
     """The receptive fields of a convolution, shape (n, positions, channels x kernel), in the order of its weight."""
     dimensions = x.ndim - 2
     if isinstance(module.padding, str):

@@ -77,7 +77,5 @@ def _twice_reversed(network: Network, batch: Any, direction: Parameters) -> torc
     transposed = torch.autograd.grad(
         result, leaves, u, create_graph=True, allow_unused=True, materialize_grads=True
     )
-    scalar = sum(
-        (part * direction[name]).sum() for name, part in zip(network.chosen, transposed, strict=True)
-    )
-    return torch.autograd.grad(scalar, u)[0]
+    products = [(part * direction[name]).sum() for name, part in zip(network.chosen, transposed, strict=True)]
+    return torch.autograd.grad(torch.stack(products).sum(), u)[0]
