@@ -52,7 +52,7 @@ def cnn():
         nn.Conv2d(3, 4, 3, stride=2, padding=1),
         nn.BatchNorm2d(4),
         nn.ReLU(),
-        nn.Conv2d(4, 6, (3, 2), padding="same", dilation=2, groups=2, padding_mode="circular"),
+        nn.Conv2d(4, 6, (3, 2), padding="same", dilation=(2, 1), groups=2, padding_mode="circular"),
         nn.GroupNorm(2, 6),
         nn.GELU(),
         nn.Conv2d(6, 6, 3, groups=6, bias=False),

@@ -78,18 +78,18 @@ def test_the_contraction_chosen_does_not_change_the_result(case, monkeypatch):
     module = make(build, *arguments)
     x1, x2 = points(5, *shape), points(3, *shape, seed=1)
     kernel = EmpiricalNTK(module)
-    expected = kernel(x1, x2), kernel.full(x1, x2), kernel.per_output(x1, x2), kernel.diag(x1)
+    forms = (kernel, kernel.full, kernel.per_output)
+    expected = [form(x1, second) for form in forms for second in (x2, None)]
+    diagonal = kernel.diag(x1)
+    monkeypatch.setattr(factors, "NARROW", 1)
     seen = set()
     for weight, slab in ((-(10**9), 20), (10**9, 20), (10**9, 1 << 20)):
         monkeypatch.setattr(plan, "ELEMENTWISE", weight)
         monkeypatch.setattr(factors, "SLAB", slab)
         seen |= {line.method for line in kernel.plan(x1, x2).lines}
-        for found, value in zip(
-            (kernel(x1, x2), kernel.full(x1, x2), kernel.per_output(x1, x2), kernel.diag(x1)),
-            expected,
-            strict=True,
-        ):
-            close(found, value)
+        found = [form(x1, second) for form in forms for second in (x2, None)]
+        for ours, value in zip([*found, kernel.diag(x1)], [*expected, diagonal], strict=True):
+            close(ours, value)
     assert "pairs" in seen
     assert seen & {"gradients", "whole"}
 
