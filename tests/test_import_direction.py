@@ -19,6 +19,7 @@ ORDER = [
         "engines",
         "kernels",
         "empirical",
+        "torch",
         "solvers",
         "inference",
         "dynamics",
