@@ -39,7 +39,7 @@ def test_every_form_and_kind_is_the_product_of_explicit_jacobians(model):
             tiles = [tile_derivatives(model.f, groups, 2, arrays, {}, jnp.asarray(x)) for x in (x1, x2)]
             return {name: block(kind, *tiles) for name, kind in KINDS.items()}
 
-        results = jax.jit(lambda: {form: grams(form) for form in ("pairs", "gradients")})()
+        results = jax.jit(lambda: {form: grams(form) for form in ("pairs", "gradients", "deferred")})()
         results = jax.tree_util.tree_map(np.array, results)
     for kinds in results.values():
         for index, name in enumerate(names):

@@ -1,6 +1,7 @@
 """Compiled steps of the tangent kernel: the derivatives of a tile of examples, and the block of two tiles."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,8 +19,17 @@ STRIP = 128
 Groups = tuple[tuple[tuple[int, Form], ...], ...]
 """Leaves and their forms, in the groups whose kernels are wanted apart."""
 
+
+@partial(jax.tree_util.register_dataclass, data_fields=["factors"], meta_fields=[])
+@dataclass(frozen=True)
+class Deferred:
+    """Factors whose gradients are formed only when they are multiplied."""
+
+    factors: Factors
+
+
 Derivatives = tuple[tuple[Any, ...], ...]
-"""For each group its entries, rows or factors, with a leading axis of examples."""
+"""For each group its entries, rows or factors or deferred, with a leading axis of examples."""
 
 
 def tile_derivatives(
@@ -28,7 +38,7 @@ def tile_derivatives(
     """The derivatives of every example of `x`, `chunk` of them at a time."""
     single = one_example(f)
     flat = [pair for group in groups for pair in group]
-    factored = tuple(leaf for leaf, form in flat if form in ("pairs", "gradients"))
+    factored = tuple(leaf for leaf, form in flat if form not in ("rows", "shift"))
     rows = tuple(leaf for leaf, form in flat if form == "rows")
     shifts = tuple(leaf for leaf, form in flat if form == "shift")
     leaves = jax.tree_util.tree_leaves(params)
@@ -44,6 +54,8 @@ def tile_derivatives(
             for leaf, form in group:
                 if form == "gradients":
                     entries.append(to_rows(in_factors[leaf], leaves[leaf].size))
+                elif form == "deferred":
+                    entries.append(Deferred(in_factors[leaf]))
                 elif form == "pairs":
                     entries.append(in_factors[leaf])
             result.append(tuple(entries))
@@ -66,36 +78,49 @@ def block(contraction: Contraction, left: Derivatives, right: Derivatives) -> tu
 
 
 def _contract(contraction: Contraction, left: Any, right: Any) -> jax.Array:
+    if isinstance(left, Deferred):
+        return contraction.deferred(left.factors, right.factors, (0,))[0]
     return contraction.factors(left, right) if isinstance(left, Factors) else contraction.rows(left, right)
 
 
 def symmetric_block(contraction: Contraction, tile: Derivatives) -> tuple[jax.Array, ...]:
     """The kernel of each group of a tile with itself: strips from the diagonal on, exactly symmetric."""
     examples = jax.tree_util.tree_leaves(tile)[0].shape[0]
-    starts = range(0, examples, max(STRIP, -(-examples // 16)))
-    strips = []
-    for start in starts:
-        ours, rest = _part(tile, slice(start, start + starts.step)), _part(tile, slice(start, None))
-        strips.append(block(contraction, ours, rest))
-    return tuple(
-        _mirrored([strip[group] for strip in strips], starts, contraction.axes) for group in range(len(tile))
-    )
+    starts = tuple(range(0, examples, max(STRIP, -(-examples // 16))))
+    with jax.default_matmul_precision("highest"):
+        return tuple(
+            _mirrored(_own_strips(contraction, group, starts), starts, contraction.axes) for group in tile
+        )
 
 
-def _part(tile: Derivatives, examples: slice) -> Derivatives:
-    return jax.tree_util.tree_map(lambda leaf: leaf[examples], tile)
+def _own_strips(contraction: Contraction, group: tuple[Any, ...], starts: tuple[int, ...]) -> list[jax.Array]:
+    """For every start the block of the examples up to the next start with all examples from there on."""
+    total: list[Any] = [0.0] * len(starts)
+    for entry in group:
+        if isinstance(entry, Deferred):
+            strips = contraction.deferred(entry.factors, None, starts)
+        else:
+            ends = (*starts[1:], None)
+            strips = tuple(
+                _contract(contraction, _part(entry, slice(start, end)), _part(entry, slice(start, None)))
+                for start, end in zip(starts, ends, strict=True)
+            )
+        total = [old + new for old, new in zip(total, strips, strict=True)]
+    return total
 
 
-def _mirrored(strips: list[jax.Array], starts: range, axes: tuple[int, ...]) -> jax.Array:
+def _part(entry: Any, examples: slice) -> Any:
+    return jax.tree_util.tree_map(lambda leaf: leaf[examples], entry)
+
+
+def _mirrored(strips: list[jax.Array], starts: tuple[int, ...], axes: tuple[int, ...]) -> jax.Array:
     """Whole rows from strips that begin at the diagonal."""
     lines = []
-    for row, strip in enumerate(strips):
+    for row, (start, strip) in enumerate(zip(starts, strips, strict=True)):
         size = strip.shape[0]
         square = (strip[:, :size] + strip[:, :size].transpose(axes)) / 2
         below = [
-            strips[column][:, starts[row] - starts[column] : starts[row] - starts[column] + size].transpose(
-                axes
-            )
+            strips[column][:, start - starts[column] : start - starts[column] + size].transpose(axes)
             for column in range(row)
         ]
         lines.append(jnp.concatenate([*below, square, strip[:, size:]], axis=1))

@@ -6,9 +6,11 @@ positions: `Σ_st (A_s · A'_t) (G_os · G'_o't)` with A what went into a layer 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from ntkit.empirical.factors import Factors
 
@@ -29,6 +31,16 @@ class Contraction(ABC):
     @abstractmethod
     def factors(self, left: Factors, right: Factors) -> jax.Array:
         """From factors with a leading axis of n and of m examples."""
+
+    @abstractmethod
+    def deferred(
+        self, left: Factors, right: Factors | None, starts: tuple[int, ...]
+    ) -> tuple[jax.Array, ...]:
+        """From factors whose gradients are formed a part at a time, while they are in cache, and forgotten.
+
+        For each of `starts` the block of the examples of `left` from there to the next start with those of `right`;
+        with `right=None` with those of `left` from there on.
+        """
 
     @abstractmethod
     def pairs_of_outputs(self, outputs: int) -> int:
@@ -57,6 +69,15 @@ class Traced(Contraction):
         together = jnp.einsum("nobsj,mobtj->bnsmt", left.came_out, right.came_out)
         return jnp.einsum("bnsmt,bnsmt->nm", _inputs(left, right), together) / outputs
 
+    def deferred(self, left, right, starts):
+        outputs = left.came_out.shape[1]
+
+        def add(output: Any, total: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            return _with_output(left, right, starts, output, total)
+
+        summed = lax.fori_loop(0, outputs, add, _zeros(left, right, starts, ()))
+        return tuple(total / outputs for total in summed)
+
     def pairs_of_outputs(self, outputs):
         return outputs
 
@@ -79,6 +100,13 @@ class PerOutput(Contraction):
             return _single_inputs(left, right)[:, :, None] * together
         together = jnp.einsum("nobsj,mobtj->obnsmt", left.came_out, right.came_out)
         return jnp.einsum("bnsmt,obnsmt->nmo", _inputs(left, right), together)
+
+    def deferred(self, left, right, starts):
+        def of_output(output: jax.Array) -> tuple[jax.Array, ...]:
+            return _with_output(left, right, starts, output, _zeros(left, right, starts, ()))
+
+        stacked = lax.map(of_output, jnp.arange(left.came_out.shape[1]))
+        return tuple(jnp.moveaxis(strip, 0, 2) for strip in stacked)
 
     def pairs_of_outputs(self, outputs):
         return outputs
@@ -103,11 +131,97 @@ class Full(Contraction):
         together = jnp.einsum("nobsj,mqbtj->bnsmtoq", left.came_out, right.came_out)
         return jnp.einsum("bnsmt,bnsmtoq->nmoq", _inputs(left, right), together)
 
+    def deferred(self, left, right, starts):
+        outputs = left.came_out.shape[1]
+        parts = _parts(left, right, outputs)
+
+        def add(part: Any, total: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            mine = _gradients(left, part, parts)
+            theirs = None if right is None else _gradients(right, part, parts)
+            blocks = _strips(mine, theirs, starts)
+            return tuple(
+                old + jnp.einsum("nop,mqp->noqm", a, b) for old, (a, b) in zip(total, blocks, strict=True)
+            )
+
+        summed = lax.fori_loop(0, parts, add, _zeros(left, right, starts, (outputs, outputs)))
+        return tuple(total.transpose(0, 3, 1, 2) for total in summed)
+
     def pairs_of_outputs(self, outputs):
         return outputs * outputs
 
     def entries(self, outputs):
         return outputs * outputs
+
+
+PART_BYTES = 2**22
+"""Memory of the parts of gradients that are formed at a time: they should not leave the cache."""
+
+
+def _parts(left: Factors, right: Factors | None, outputs: int) -> int:
+    """Into how many parts of equal size the inputs of a layer are cut."""
+    _, batches, _, inputs = left.went_in.shape
+    examples = max(side.went_in.shape[0] for side in (left, right) if side is not None)
+    row = examples * outputs * batches * left.came_out.shape[-1] * left.came_out.dtype.itemsize
+    fitting = [
+        count for count in range(1, inputs + 1) if inputs % count == 0 and row * inputs // count <= PART_BYTES
+    ]
+    return fitting[0] if fitting else inputs
+
+
+def _part_of_inputs(factors: Factors, part: Any, parts: int) -> jax.Array:
+    size = factors.went_in.shape[-1] // parts
+    return lax.dynamic_slice_in_dim(factors.went_in, part * size, size, axis=3)
+
+
+def _with_output(
+    left: Factors, right: Factors | None, starts: tuple[int, ...], output: Any, total: tuple[jax.Array, ...]
+) -> tuple[jax.Array, ...]:
+    """`total` and the products of the gradients of one output, part by part."""
+    parts = _parts(left, right, 1)
+    sides = [side for side in (left, right) if side is not None]
+    cotangents = [lax.dynamic_index_in_dim(side.came_out, output, axis=1, keepdims=False) for side in sides]
+
+    def add(part: Any, summed: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        rows = []
+        for side, came_out in zip(sides, cotangents, strict=True):
+            formed = jnp.einsum("nbsi,nbsj->nbij", _part_of_inputs(side, part, parts), came_out)
+            rows.append(formed.reshape(formed.shape[0], -1))
+        blocks = _strips(rows[0], rows[1] if len(rows) > 1 else None, starts)
+        return tuple(old + jnp.matmul(a, b.T) for old, (a, b) in zip(summed, blocks, strict=True))
+
+    return lax.fori_loop(0, parts, add, total)
+
+
+def _gradients(factors: Factors, part: Any, parts: int) -> jax.Array:
+    """A part of the gradients of all outputs for every example, (n, k, size of the part)."""
+    formed = jnp.einsum("nbsi,nobsj->nobij", _part_of_inputs(factors, part, parts), factors.came_out)
+    return formed.reshape(*formed.shape[:2], -1)
+
+
+def _strips(
+    mine: jax.Array, theirs: jax.Array | None, starts: tuple[int, ...]
+) -> list[tuple[jax.Array, jax.Array]]:
+    """What is multiplied with what, for every strip."""
+    ends = (*starts[1:], mine.shape[0])
+    return [
+        (mine[start:end], mine[start:] if theirs is None else theirs)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _zeros(
+    left: Factors, right: Factors | None, starts: tuple[int, ...], inner: tuple[int, ...]
+) -> tuple[jax.Array, ...]:
+    """A sum's beginning for every strip: (rows, columns), or (rows, k, k, columns)."""
+    examples = left.came_out.shape[0]
+    ends = (*starts[1:], examples)
+    return tuple(
+        jnp.zeros(
+            (end - start, *inner, examples - start if right is None else right.came_out.shape[0]),
+            left.came_out.dtype,
+        )
+        for start, end in zip(starts, ends, strict=True)
+    )
 
 
 def _alone(factors: Factors) -> bool:

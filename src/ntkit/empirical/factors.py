@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ntkit.empirical.structure import Convolution, Lookup, Product, Use, View, find_structure
 from ntkit.empirical.program import Atom, Constant, Program, Value, trace
+from ntkit.empirical.structure import Convolution, Lookup, Product, Use, View, find_structure
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["went_in", "came_out", "shift"], meta_fields=[])

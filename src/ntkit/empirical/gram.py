@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkit.empirical.contraction import Contraction
-from ntkit.empirical.plan import Plan
 from ntkit.empirical.blocks import (
     Groups,
     block,
@@ -20,6 +18,9 @@ from ntkit.empirical.blocks import (
     compiled_symmetric_block,
     tile_derivatives,
 )
+from ntkit.empirical.by_products import by_products, compiled_by_products
+from ntkit.empirical.contraction import Contraction
+from ntkit.empirical.plan import Plan
 from ntkit.engines.plan import physical_memory, tracked
 
 Masks = dict[int, jax.Array]
@@ -41,6 +42,9 @@ def concrete_grams(
         MemoryError: when the result is larger than the machine's memory.
     """
     _check_result(plan, contraction, len(groups))
+    if plan.method == "products":
+        grams = compiled_by_products(f, groups, contraction, plan.limit, params, masks, x1, x2)
+        return [np.array(gram) for gram in grams]
     if plan.symmetric and plan.rows >= plan.n:
         grams = compiled_own_gram(f, groups, plan.chunk, contraction, params, masks, x1)
         return [np.array(gram) for gram in grams]
@@ -116,6 +120,8 @@ def traced_grams(
     x2: Any,
 ) -> tuple[jax.Array, ...]:
     """The same under a JAX transformation: one block when it fits, else a sequential map over tiles."""
+    if plan.method == "products":
+        return by_products(f, groups, contraction, plan.limit, params, masks, x1, x2)
     of = partial(tile_derivatives, f, groups, plan.chunk, params, masks)
     right = x1 if x2 is None else x2
     if plan.rows >= plan.n and plan.columns >= plan.m:
@@ -144,6 +150,6 @@ def _check_result(plan: Plan, contraction: Contraction, groups: int) -> None:
     if available is not None and needed > available:
         raise MemoryError(
             f"A tangent kernel of {plan.n} x {plan.m} points and {plan.outputs} outputs needs "
-            f"{needed / 2**30:.1f} GiB, got a machine with {available / 2**30:.1f} GiB. Use fewer points, the traced kernel, float32 inputs, or "
-            "NTKOperator, which never forms it."
+            f"{needed / 2**30:.1f} GiB, got a machine with {available / 2**30:.1f} GiB. "
+            "Use fewer points, the traced kernel, float32 inputs, or NTKOperator, which never forms it."
         )

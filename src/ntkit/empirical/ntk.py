@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkit.empirical.alone import check_examples_alone
+from ntkit.empirical.blocks import compiled_diagonal, own_diagonal
 from ntkit.empirical.contraction import Contraction, Full, PerOutput, Traced
 from ntkit.empirical.function import (
     Function,
@@ -25,8 +26,7 @@ from ntkit.empirical.function import (
 )
 from ntkit.empirical.gram import concrete_grams, traced_grams
 from ntkit.empirical.plan import Method, Plan, Study, make_plan, study
-from ntkit.empirical.selection import Parameters, as_parameters, chosen_leaves, names_of
-from ntkit.empirical.blocks import compiled_diagonal, own_diagonal
+from ntkit.empirical.selection import Mask, Parameters, as_parameters, chosen_leaves, names_of
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
 
@@ -42,13 +42,13 @@ class EmpiricalNTK(Kernel):
 
     Computed layer by layer: where a parameter meets data in a product, a convolution or a lookup, its gradient is a
     sum over positions of outer products (what went in) x (cotangent of what came out), and the kernel follows from the
-    Grams of the two without forming a gradient (Novak, Sohl-Dickstein & Schoenholz 2022, "Fast finite width neural tangent
-    kernel"). Every other parameter takes rows of the Jacobian, so the result is exact for any function; `plan` shows
-    which parameter is held in which form, and what it costs.
+    Grams of the two, or from gradients formed a part at a time (compare Novak, Sohl-Dickstein & Schoenholz 2022, "Fast
+    finite width neural tangent kernel"). Every other parameter takes rows of the Jacobian, so the result is exact for
+    any function; `plan` shows which parameter is held in which form, and what it costs.
 
-    The dtype is that of the inputs' floating arrays: the parameters are converted to it, so NumPy float64 inputs give a
-    float64 kernel even of parameters drawn in float32, whatever the JAX configuration. Inputs of integers alone (tokens)
-    take the parameters' dtype. Under `jit`, `grad` and `vmap` the kernel is a pure function.
+    The dtype is that of the inputs' floating arrays: the parameters are converted to it, so NumPy float64 inputs give
+    a float64 kernel even of parameters drawn in float32, whatever the JAX configuration. Integers alone (tokens) take
+    the parameters' dtype. Under `jit`, `grad` and `vmap` the kernel is a pure function.
 
     Args:
         f: `f(params, x)`, inputs (n, ...) or a pytree of such arrays to outputs (n, ...) or a pytree of such arrays,
@@ -203,19 +203,24 @@ class EmpiricalNTK(Kernel):
         return self._seen[key]
 
     def _plan(self, known: Study, n: int, m: int, contraction: Contraction, *, symmetric: bool) -> Plan:
-        return make_plan(
-            "EmpiricalNTK",
-            known,
-            chosen_leaves("EmpiricalNTK", self.params, self.parameters),
-            contraction,
-            n,
-            m,
-            symmetric=symmetric,
-            method=self.method,
-            memory_limit=int(self.memory_limit),
-        )
+        key = (known, n, m, contraction, symmetric)
+        if key not in self._seen:
+            self._seen[key] = make_plan(
+                "EmpiricalNTK",
+                known,
+                chosen_leaves("EmpiricalNTK", self.params, self.parameters),
+                contraction,
+                n,
+                m,
+                symmetric=symmetric,
+                method=self.method,
+                memory_limit=int(self.memory_limit),
+            )
+        return self._seen[key]
 
     def _masks(self) -> dict[int, jax.Array]:
+        if not isinstance(self.parameters, Mask):
+            return {}
         chosen = chosen_leaves("EmpiricalNTK", self.params, self.parameters)
         return {
             number: jnp.asarray(choice)
@@ -224,8 +229,8 @@ class EmpiricalNTK(Kernel):
         }
 
     @cached_property
-    def _seen(self) -> dict[Any, Study]:
-        """What was found out about f at inputs of given shapes."""
+    def _seen(self) -> dict[Any, Any]:
+        """What was found out about f at inputs of given shapes, and the plans made from it; it holds no numbers."""
         return {}
 
 

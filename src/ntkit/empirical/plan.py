@@ -10,15 +10,15 @@ import numpy as np
 
 from ntkit.empirical.contraction import Contraction
 from ntkit.empirical.function import one_example
+from ntkit.empirical.program import trace
 from ntkit.empirical.selection import Chosen, names_of
 from ntkit.empirical.structure import Lookup, Structure, Use, find_structure
-from ntkit.empirical.program import trace
 from ntkit.numerics.dtypes import is_concrete
 
 Method = Literal["layerwise", "jacobian", "products"]
-Form = Literal["pairs", "shift", "gradients", "rows"]
+Form = Literal["pairs", "shift", "gradients", "deferred", "rows"]
 
-CHUNK_BYTES = 2**25
+CHUNK_BYTES = 3 * 2**23
 """What the derivatives of the examples evaluated together may take while they are computed: about a cache."""
 
 
@@ -29,8 +29,9 @@ class LeafPlan:
     Attributes:
         name: path in the parameters.
         shape: shape of the leaf.
-        form: "pairs" (in factors, multiplied for all pairs of positions), "gradients" (formed from factors, one matrix
-            product an example), "rows" (by automatic differentiation) or "shift" (a bias: with its weight, at no cost).
+        form: "pairs" (in factors, multiplied for all pairs of positions), "gradients" (formed from factors at once, one
+            matrix product an example), "deferred" (kept in factors, formed when multiplied), "rows" (by automatic
+            differentiation) or "shift" (a bias: with its weight, at no cost).
         kept: numbers kept per example.
         multiplications: multiply-adds for the whole kernel, beyond the passes through f.
     """
@@ -55,6 +56,7 @@ class Plan:
         passing: numbers that pass per example while its derivatives are computed.
         chunk: examples whose derivatives are computed together.
         rows, columns: examples whose derivatives are kept at a time.
+        limit: bytes that derivatives may take.
     """
 
     method: Method
@@ -68,6 +70,7 @@ class Plan:
     chunk: int
     rows: int
     columns: int
+    limit: int
 
     @property
     def kept(self) -> int:
@@ -82,6 +85,8 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Memory beside parameters, inputs and result."""
+        if self.method == "products":
+            return self.limit
         examples = self.rows if self.symmetric and self.rows >= self.n else self.rows + self.columns
         return self.itemsize * (self.kept * examples + self.passing * self.chunk)
 
@@ -98,10 +103,12 @@ class Plan:
     def __str__(self) -> str:
         """A table with a line for every leaf."""
         head = (
-            f"{self.method}: {self.n} x {self.m} points, {self.outputs} outputs, "
-            f"{self.rows} x {self.columns} at a time (evaluated by {self.chunk}), "
-            f"{self.bytes / 2**20:.1f} MiB, {self.multiplications:.2e} multiply-adds beside the passes through f"
+            f"{self.method}: {self.n} x {self.m} points, {self.outputs} outputs, {self.bytes / 2**20:.1f} MiB, "
+            f"{self.multiplications:.2e} multiply-adds beside the passes through f"
         )
+        if self.method == "products":
+            return head
+        head += f"; {self.rows} x {self.columns} at a time, evaluated by {self.chunk}"
         width = max([len(leaf.name) for _, leaf in self.leaves], default=0)
         lines = [
             f"  {leaf.name:<{width}}  {leaf.shape!s:<18} {leaf.form:<10} {leaf.kept * self.itemsize:>10} bytes a point"
@@ -111,7 +118,7 @@ class Plan:
         return "\n".join([head, *lines])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """What is known of `f` at parameters and inputs of given shapes; it holds no numbers.
 
@@ -193,7 +200,9 @@ def make_plan(
     least = itemsize * (2 * kept + passing)
     settled: Method = "layerwise" if any(plan.form != "rows" for _, plan in plans) else "jacobian"
     if method == "products" or (method == "auto" and least > memory_limit):
-        return Plan("products", n, m, symmetric, known.outputs, tuple(plans), itemsize, passing, 1, n, m)
+        return Plan(
+            "products", n, m, symmetric, known.outputs, tuple(plans), itemsize, passing, 1, n, m, memory_limit
+        )
     if least > memory_limit:
         raise ValueError(
             f"{who} needs memory_limit >= {least} bytes for the derivatives of one point ({known.outputs} outputs, "
@@ -201,7 +210,7 @@ def make_plan(
             'a function with fewer outputs, or method="products".'
         )
     spare = memory_limit - 2 * itemsize * kept
-    chunk = max(1, min(max(n, m), CHUNK_BYTES // (itemsize * passing), spare // (itemsize * passing)))
+    chunk = _divisor(max(n, m), min(CHUNK_BYTES, spare) // (itemsize * passing))
     room = (memory_limit // itemsize - passing * chunk) // max(kept, 1)
     if (symmetric and n <= room) or n + m <= room:
         rows, columns = n, m
@@ -209,8 +218,26 @@ def make_plan(
         columns = max(1, min(m, chunk, room // 2))
         rows = max(1, min(n, room - columns))
     return Plan(
-        settled, n, m, symmetric, known.outputs, tuple(plans), itemsize, passing, chunk, rows, columns
+        settled,
+        n,
+        m,
+        symmetric,
+        known.outputs,
+        tuple(plans),
+        itemsize,
+        passing,
+        chunk,
+        rows,
+        columns,
+        memory_limit,
     )
+
+
+def _divisor(examples: int, most: int) -> int:
+    """At most `most`, dividing `examples` where that costs no more than half: a rest is a program of its own."""
+    most = max(1, min(examples, most))
+    dividing = max(chunk for chunk in range(1, most + 1) if examples % chunk == 0)
+    return dividing if 2 * dividing >= most else most
 
 
 def _with_shifts(
@@ -252,4 +279,7 @@ def _cheaper(
     by_gradients = pairs * visited * size + formed
     if by_pairs <= by_gradients:
         return LeafPlan(name, shape, "pairs", _factor_numbers(uses, outputs), by_pairs)
+    factors = _factor_numbers(uses, outputs)
+    if factors < outputs * size and not looked_up:
+        return LeafPlan(name, shape, "deferred", factors, by_gradients)
     return LeafPlan(name, shape, "gradients", outputs * size, by_gradients)
