@@ -1,4 +1,4 @@
-"""Functions `f(params, x)` with every kind of structure, small, for tests of the tangent kernel: a table, one row each."""
+"""Small functions `f(params, x)` with every kind of structure, for tests of the tangent kernel: a table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +44,17 @@ def convolution(x, w, strides=(1, 1), padding: Any = "SAME", layout=("NHWC", "HW
     return lax.conv_general_dilated(
         x, w, strides, padding, dimension_numbers=layout, precision="highest", **settings
     )
+
+
+def scaled_biases(p, x):
+    """Constant scaling between product and bias, as in the NTK parametrisation, and one bias in two places."""
+    hidden = jnp.tanh(product(x, p["w"]) / 3.0**0.5 * 1.5 + 0.3 * p["b"])
+    outputs = (product(hidden, p["v"]) / 2.0 + -p["c"].reshape(1, 2)) * 3.0
+    return outputs + p["d"][None, :] * jnp.tanh(p["d"][None, :] + outputs)
+
+
+def looked_up_and_shifted(p, tokens):
+    return (jnp.take(p["table"], tokens[:, 0], axis=0, mode="clip") * 2.0 + p["b"]) ** 2
 
 
 def dense(p, x):
@@ -144,6 +155,16 @@ def channels_first_in_groups(p, x):
 
 MODELS = (
     Model("dense", dense, {"w": (3, 4), "b": (4,), "v": (4, 2)}, (3,), ("w", "v")),
+    Model(
+        "scaled biases",
+        scaled_biases,
+        {"w": (3, 4), "b": (1, 4), "v": (4, 2), "c": (2,), "d": (2,)},
+        (3,),
+        ("w", "v"),
+    ),
+    Model(
+        "looked up and shifted", looked_up_and_shifted, {"table": (3, 2), "b": (1, 2)}, (1,), ("table",), 5
+    ),
     Model("scaled and transposed", scaled_and_transposed, {"w": (4, 3), "v": (8,)}, (3,), ("w", "v")),
     Model("weight first", weight_first, {"w": (4, 3), "v": (2, 4)}, (3,), ("w", "v")),
     Model("one weight twice", one_weight_twice, {"w": (3, 3), "v": (3, 2)}, (3,), ("w", "v")),

@@ -15,6 +15,12 @@ from ntkit.empirical.structure import Lookup
 
 KINDS = {"traced": Traced(), "per output": PerOutput(), "full": Full()}
 TABLE = pytest.mark.parametrize("model", MODELS, ids=str)
+COMMON = {"dense", "scaled biases", "embedding", "images"}
+MOSTLY_SLOW = pytest.mark.parametrize(
+    "model",
+    [pytest.param(model, marks=[] if model.name in COMMON else pytest.mark.slow) for model in MODELS],
+    ids=str,
+)
 
 
 def by_hand(left, right):
@@ -57,7 +63,7 @@ def test_every_form_and_kind_is_the_product_of_explicit_jacobians(model):
                 np.testing.assert_allclose(kinds[kind][index], value, rtol=0, atol=1e-13 * scale)
 
 
-@TABLE
+@MOSTLY_SLOW
 def test_the_kernel_its_blocks_and_its_diagonal_agree_with_explicit_jacobians(model):
     params, x = model.params(), model.inputs(3, 1)
     rows = explicit_jacobian(model.f, params, x)

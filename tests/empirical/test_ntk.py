@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ntkit.empirical import EmpiricalNTK
-from ntkit.empirical.function import as_input_pair
 
 EPSILON = {np.float32: 1.2e-7, np.float64: 2.3e-16}
 
@@ -71,14 +70,14 @@ def test_the_kernel_is_the_product_of_hand_derived_jacobians(dtype):
 
 @pytest.mark.parametrize("method", ["__call__", "full"])
 def test_a_set_against_itself_is_exactly_symmetric(method):
-    kernel = EmpiricalNTK(mlp, mlp_params(width=40), memory_limit=8 * 4 * 2 * 280 * 3)
+    kernel = EmpiricalNTK(mlp, mlp_params(width=40), memory_limit=40_000)
     gram = getattr(kernel, method)(points(8))
     mirrored = gram.T if gram.ndim == 2 else gram.transpose(1, 0, 3, 2)
     np.testing.assert_array_equal(gram, mirrored)
 
 
 def test_the_diagonal_is_that_of_the_matrix():
-    kernel = EmpiricalNTK(mlp, mlp_params(), memory_limit=3 * 4 * 2 * 96 * 8)
+    kernel = EmpiricalNTK(mlp, mlp_params(), memory_limit=20_000)
     x = points(8)
     np.testing.assert_allclose(kernel.diag(x), np.diag(kernel(x)), rtol=tolerance(np.float64, 96))
     np.testing.assert_allclose(
@@ -88,18 +87,25 @@ def test_the_diagonal_is_that_of_the_matrix():
     )
 
 
-@pytest.mark.parametrize("tile", [1, 3])
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_the_tile_size_does_not_change_the_result(tile, symmetric):
+@pytest.mark.parametrize("method", ["layerwise", "jacobian"])
+def test_the_tile_size_does_not_change_the_result(method, symmetric):
     params = mlp_params()
     x1, x2 = points(7), None if symmetric else points(5, seed=3)
-    bytes_per_point = 4 * 2 * 96 * 8
-    whole, tiled = EmpiricalNTK(mlp, params), EmpiricalNTK(mlp, params, memory_limit=tile * bytes_per_point)
-    assert tiled._prepare(x1.astype(np.float32))[1] == 2 * tile
+    whole = EmpiricalNTK(mlp, params, method=method)
+    plan = whole.plan(x1, x2)
+    # room for three to five points beside one that is being evaluated
+    limit = plan.itemsize * (plan.passing + 5 * plan.kept)
+    tiled = EmpiricalNTK(mlp, params, method=method, memory_limit=limit)
+    cut = tiled.plan(x1, x2)
+    assert 1 <= cut.columns <= cut.rows < 5
+    assert cut.bytes <= limit
     np.testing.assert_allclose(tiled(x1, x2), whole(x1, x2), rtol=tolerance(np.float64, 192), atol=1e-14)
     np.testing.assert_allclose(
         tiled.full(x1, x2), whole.full(x1, x2), rtol=tolerance(np.float64, 96), atol=1e-14
     )
+    if symmetric:
+        np.testing.assert_array_equal(tiled(x1), tiled(x1).T)
     under_jit = jax.jit(lambda kernel, a, b: (kernel(a, b), kernel.full(a, b), kernel.diag(a)))
     with jax.enable_x64(True):
         traced, full, diagonal = under_jit(tiled, jnp.asarray(x1), None if symmetric else jnp.asarray(x2))
@@ -107,6 +113,15 @@ def test_the_tile_size_does_not_change_the_result(tile, symmetric):
     np.testing.assert_allclose(np.array(traced), whole(x1, x2), rtol=tolerance(np.float64, 192), atol=1e-14)
     np.testing.assert_allclose(np.array(full), whole.full(x1, x2), rtol=tolerance(np.float64, 96), atol=1e-14)
     np.testing.assert_allclose(np.array(diagonal), whole.diag(x1), rtol=tolerance(np.float64, 192))
+
+
+def test_a_kernel_of_several_strips_is_that_of_its_parts():
+    """More points than a strip of the symmetric block: what is mirrored equals what is computed."""
+    kernel, x = EmpiricalNTK(mlp, mlp_params()), points(300)
+    gram = kernel(x)
+    np.testing.assert_array_equal(gram, gram.T)
+    np.testing.assert_allclose(gram[130:, :140], kernel(x[130:], x[:140]), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(np.diag(gram), kernel.diag(x), rtol=1e-12)
 
 
 def test_few_parameters_and_many_outputs_use_forward_mode():
@@ -205,10 +220,19 @@ class TestErrorsSayWhatToDo:
         with pytest.raises(ValueError, match=r"shape \(points, outputs\), got \(2,\).*f\[:, None\]"):
             EmpiricalNTK(lambda w, x: (x @ w)[:, 0], np.ones((3, 1)))(points(4))
 
-    def test_a_jacobian_beyond_the_budget(self):
-        with pytest.raises(ValueError, match=r"memory_limit >= 6144 bytes.*got 6143. Raise memory_limit"):
-            EmpiricalNTK(mlp, mlp_params(), memory_limit=6143)(points(2))
-        assert EmpiricalNTK(mlp, mlp_params(), memory_limit=6144)(points(2)).shape == (2, 2)
+    def test_derivatives_beyond_the_budget(self):
+        x = points(2)
+        plan = EmpiricalNTK(mlp, mlp_params(), method="layerwise").plan(x)
+        least = plan.itemsize * (2 * plan.kept + plan.passing)
+        with pytest.raises(
+            ValueError, match=rf"memory_limit >= {least} bytes.*got {least - 1}. Raise memory_limit"
+        ):
+            EmpiricalNTK(mlp, mlp_params(), memory_limit=least - 1, method="layerwise")(x)
+        assert EmpiricalNTK(mlp, mlp_params(), memory_limit=least, method="layerwise")(x).shape == (2, 2)
+
+    def test_a_method_that_does_not_exist(self):
+        with pytest.raises(ValueError, match="method as 'auto', .* got 'fast'"):
+            EmpiricalNTK(mlp, mlp_params(), method="fast")
 
     def test_integer_parameters(self):
         with pytest.raises(ValueError, match=r"floating-point parameters, got int.* at params\['steps'\]"):
@@ -219,9 +243,8 @@ class TestErrorsSayWhatToDo:
             EmpiricalNTK(lambda p, x: x, [])(points(2))
 
     def test_inputs_that_do_not_match(self):
-        # asked of the check itself: on the kernel the tests' shape annotations would speak first
         with pytest.raises(ValueError, match="points of one shape"):
-            as_input_pair("EmpiricalNTK", points(2), points(2, d=4))
+            EmpiricalNTK(mlp, mlp_params())(points(2), points(2, d=4))
         with pytest.raises(ValueError, match="one dtype"):
             EmpiricalNTK(mlp, mlp_params())(points(2), points(2, dtype=np.float32))
 

@@ -89,10 +89,9 @@ def derivatives(
             [inputs[index][0] for index in mine], axis=-2 if inputs[mine[0]][0].ndim > 1 else 0
         )
         came_out = jnp.concatenate([outward[index] for index in mine], axis=2).astype(dtype)
+        shift = None
         if leaf in shift_of:
-            shift = jnp.ones((), dtype) if shift_of[leaf] is None else shift_of[leaf].astype(dtype)
-        else:
-            shift = None
+            shift = jnp.asarray(1.0 if shift_of[leaf] is None else shift_of[leaf], dtype)
         joined[leaf] = Factors(went_in if went_in.ndim == 1 else went_in.astype(dtype), came_out, shift)
     return joined, {
         leaf: gradient.reshape(output.shape[0], -1) for leaf, gradient in zip(rows, gradients, strict=True)

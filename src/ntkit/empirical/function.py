@@ -52,23 +52,6 @@ def as_inputs(who: str, x: Array, name: str = "x") -> Array:
     return x
 
 
-def as_input_pair(who: str, x1: Array, x2: Array | None) -> tuple[Array, Array | None]:
-    """Check two sets of inputs against each other: one shape of a point, one dtype."""
-    x1 = as_inputs(who, x1, "x1")
-    if x2 is None:
-        return x1, None
-    x2 = as_inputs(who, x2, "x2")
-    if x1.shape[1:] != x2.shape[1:]:
-        raise ValueError(
-            f"{who} needs points of one shape, got {x1.shape[1:]} in x1 and {x2.shape[1:]} in x2."
-        )
-    if x1.dtype != x2.dtype:
-        raise ValueError(
-            f"{who} needs x1 and x2 of one dtype, got {x1.dtype} and {x2.dtype}. Convert one with astype."
-        )
-    return x1, x2
-
-
 def as_examples(who: str, x: Any, name: str = "x") -> int:
     """Check a pytree of arrays that share their first axis, one entry of it an example; returns their number.
 

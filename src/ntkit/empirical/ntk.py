@@ -25,7 +25,7 @@ from ntkit.empirical.function import (
     working_dtype,
 )
 from ntkit.empirical.gram import concrete_grams, traced_grams
-from ntkit.empirical.plan import Method, Plan, Study, make_plan, study
+from ntkit.empirical.plan import Plan, Study, make_plan, study
 from ntkit.empirical.selection import Mask, Parameters, as_parameters, chosen_leaves, names_of
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
@@ -71,7 +71,7 @@ class EmpiricalNTK(Kernel):
     params: Params
     memory_limit: int = 2**30
     parameters: Parameters = None
-    method: Literal["auto"] | Method = "auto"
+    method: str = "auto"
 
     def __post_init__(self):
         check_function("EmpiricalNTK", self.f)

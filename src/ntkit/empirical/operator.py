@@ -16,10 +16,11 @@ from ntkit.empirical.conjugate_gradient import LinearSolution, conjugate_gradien
 from ntkit.empirical.function import (
     Function,
     Params,
-    as_input_pair,
+    as_example_pair,
     as_params,
     check_function,
-    count_outputs,
+    count_joined_outputs,
+    working_dtype,
 )
 from ntkit.empirical.lanczos import Eigenpairs, extreme_eigenpairs, warn_when_loose
 from ntkit.empirical.products import kernel_product, squared_gradient_norms
@@ -77,12 +78,10 @@ class NTKOperator:
 
     def __post_init__(self):
         check_function("NTKOperator", self.f)
-        x, x2 = as_input_pair("NTKOperator", self.x, self.x2)
-        object.__setattr__(self, "x", x)
-        object.__setattr__(self, "x2", x2)
-        with self._precision(is_numpy(x, x2)):
-            params = as_params("NTKOperator", self.params, jnp.asarray(x[:1]).dtype)
-            outputs = count_outputs("NTKOperator", self.f, params, jnp.asarray(x[:1]))
+        as_example_pair("NTKOperator", self.x, self.x2)
+        with self._precision(self._is_numpy()):
+            params, x, _ = self._arrays()
+            outputs = count_joined_outputs("NTKOperator", self.f, params, x)
         object.__setattr__(self, "outputs", outputs)
 
     def __repr__(self) -> str:
@@ -96,8 +95,8 @@ class NTKOperator:
 
     @property
     def dtype(self) -> np.dtype:
-        """That of the points."""
-        return np.dtype(self.x.dtype)
+        """That of the points' floating arrays, or of the parameters where points are integers alone."""
+        return working_dtype(self.params, self.x)
 
     @property
     def symmetric(self) -> bool:
@@ -117,7 +116,7 @@ class NTKOperator:
         numpy = self._is_numpy(v)
         with self._precision(numpy):
             params, x, columns = self._arrays()
-            weights = jnp.asarray(blocks, x.dtype)
+            weights = jnp.asarray(blocks, self.dtype)
             result = _product(self.f, params, x, columns, weights, memory_limit=self.memory_limit)
             result = jnp.moveaxis(result, 0, -1).reshape(*form(tiles.count(x)))
             return np.array(result) if numpy else result
@@ -193,7 +192,7 @@ class NTKOperator:
         with self._precision(numpy):
             params, x, _ = self._arrays()
             value, residual, iterations = conjugate_gradient(
-                self.f, params, x, jnp.asarray(blocks, x.dtype), noise, rtol, max_steps, self.memory_limit
+                self.f, params, x, jnp.asarray(blocks, self.dtype), noise, rtol, max_steps, self.memory_limit
             )
             value = jnp.moveaxis(value, 0, -1).reshape(*form(tiles.count(x)))
             solution = LinearSolution(value, residual, iterations)
@@ -269,7 +268,7 @@ class NTKOperator:
             weights = v.reshape(1, tiles.count(columns), self.outputs)
             return kernel_product(self.f, params, x, columns, weights, self.memory_limit).reshape(-1)
 
-        vector = jax.ShapeDtypeStruct((self.shape[1],), x.dtype)
+        vector = jax.ShapeDtypeStruct((self.shape[1],), self.dtype)
         tags = lineax.positive_semidefinite_tag if self.symmetric else ()
         return lineax.FunctionLinearOperator(product, vector, tags)
 
@@ -279,16 +278,18 @@ class NTKOperator:
 
     def _is_numpy(self, *arrays: Any) -> bool:
         """Whether results are due as NumPy: no JAX array among points and vectors, nothing traced."""
-        return is_numpy(self.x, self.x2, *arrays) and is_concrete((self.params, *arrays))
+        return is_numpy(*jax.tree_util.tree_leaves((self.x, self.x2)), *arrays) and is_concrete(
+            (self.params, *arrays)
+        )
 
     def _precision(self, numpy: bool):
-        return precision(self.x.dtype) if numpy else nullcontext()
+        return precision(self.dtype) if numpy else nullcontext()
 
     def _arrays(self) -> tuple[Params, jax.Array, jax.Array]:
         """Parameters in the dtype of the points, the points of rows and of columns, as JAX arrays."""
-        x = jnp.asarray(self.x)
-        columns = x if self.x2 is None else jnp.asarray(self.x2)
-        return as_params("NTKOperator", self.params, x.dtype), x, columns
+        x = jax.tree_util.tree_map(jnp.asarray, self.x)
+        columns = x if self.x2 is None else jax.tree_util.tree_map(jnp.asarray, self.x2)
+        return as_params("NTKOperator", self.params, self.dtype), x, columns
 
     def _require_symmetric(self, method: str) -> None:
         if not self.symmetric:

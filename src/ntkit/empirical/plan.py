@@ -165,7 +165,7 @@ def make_plan(
     m: int,
     *,
     symmetric: bool,
-    method: Literal["auto"] | Method,
+    method: str,
     memory_limit: int,
 ) -> Plan:
     """Choose the cheapest form for each leaf and tiles that fit the memory.

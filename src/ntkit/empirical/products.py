@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ntkit.empirical.function import Function, Params
+from ntkit.empirical.function import Function, Params, one_example
 from ntkit.empirical.tiles import Inputs, count, map_chunks, map_tiles, padded, plan, rows
 
 PRECISION = "highest"
@@ -160,8 +160,7 @@ def _reverse(f: Function, params: Params, x: Inputs, weights: jax.Array, tile: i
 
 def _pull(f: Function, params: Params, point: Inputs):
     """`o -> ∂f_o(x)` at one example, for a vector that weighs the outputs."""
-    single = jax.tree_util.tree_map(lambda leaf: leaf[None], point)
-    pullback = jax.vjp(lambda p: f(p, single)[0], params)[1]
+    pullback = jax.vjp(lambda p: one_example(f)(p, point), params)[1]
     return lambda output: pullback(output)[0]
 
 

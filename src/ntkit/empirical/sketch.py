@@ -13,12 +13,12 @@ from ntkit.empirical import projection
 from ntkit.empirical.function import (
     Function,
     Params,
-    as_input_pair,
+    as_example_pair,
     as_params,
     check_function,
-    count_outputs,
+    count_joined_outputs,
+    working_dtype,
 )
-from ntkit.empirical.tiles import count
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
 from ntkit.numerics.trees import pytree
@@ -147,13 +147,11 @@ class SketchedNTK(Kernel):
         """
         return projection.dimension_for(error, confidence, points, outputs)
 
-    def features(self, x: Float[Array, "n *d"]) -> Float[Array, "n k d"]:
+    def features(self, x: Any) -> Float[Array, "n k d"]:
         """`Φ(x) = J(x) R / √d`: the kernel of two points is `Φ(x) Φ(x')ᵀ`, traced and divided by k."""
         return self._with_features(x, None, _first)
 
-    def __call__(
-        self, x1: Float[Array, "n *d"], x2: Float[Array, "m *d"] | None = None
-    ) -> Float[Array, "n m"]:
+    def __call__(self, x1: Any, x2: Any = None) -> Float[Array, "n m"]:
         """The estimate of the output-traced kernel `(1/k) Σ_o Θ_oo`; with `x2=None` exactly symmetric.
 
         Raises:
@@ -161,19 +159,15 @@ class SketchedNTK(Kernel):
         """
         return self._with_features(x1, x2, _traced, (1, 0))
 
-    def full(
-        self, x1: Float[Array, "n *d"], x2: Float[Array, "m *d"] | None = None
-    ) -> Float[Array, "n m k k"]:
+    def full(self, x1: Any, x2: Any = None) -> Float[Array, "n m k k"]:
         """The estimate of `Θ_ab(x1_i, x2_j)`, not divided by k."""
         return self._with_features(x1, x2, _blocks, (1, 0, 3, 2))
 
-    def diag(self, x: Float[Array, "n *d"]) -> Float[Array, " n"]:
+    def diag(self, x: Any) -> Float[Array, " n"]:
         """The diagonal of the estimate, `‖Φ(x_i)‖² / k`."""
         return self._with_features(x, None, _norms)
 
-    def standard_error(
-        self, x1: Float[Array, "n *d"], x2: Float[Array, "m *d"] | None = None
-    ) -> Float[Array, "n m"]:
+    def standard_error(self, x1: Any, x2: Any = None) -> Float[Array, "n m"]:
         """The standard error of each entry of the traced kernel.
 
         Every column of R gives an independent estimate of the entry; this is the deviation of these d estimates
@@ -183,14 +177,15 @@ class SketchedNTK(Kernel):
 
     def _with_features(self, x1: Any, x2: Any, function: Any, axes: tuple[int, ...] = ()) -> Any:
         """`function` of the features of both sets; `axes` is how a block of (x, x') becomes one of (x', x)."""
-        x1, x2 = as_input_pair("SketchedNTK", x1, x2)
-        numpy = is_numpy(x1, x2) and is_concrete(self.params)
-        with precision(x1.dtype) if numpy else nullcontext():
-            left = jnp.asarray(x1)
-            params = as_params("SketchedNTK", self.params, left.dtype)
-            outputs = count_outputs("SketchedNTK", self.f, params, left)
-            examples = count(left) + (0 if x2 is None else count(x2))
-            needed = examples * outputs * self.dimension * left.dtype.itemsize
+        n, m = as_example_pair("SketchedNTK", x1, x2)
+        numpy = is_numpy(*jax.tree_util.tree_leaves((x1, x2))) and is_concrete(self.params)
+        dtype = working_dtype(self.params, x1)
+        with precision(dtype) if numpy else nullcontext():
+            left = jax.tree_util.tree_map(jnp.asarray, x1)
+            params = as_params("SketchedNTK", self.params, dtype)
+            outputs = count_joined_outputs("SketchedNTK", self.f, params, left)
+            examples = n + (0 if x2 is None else m)
+            needed = examples * outputs * self.dimension * dtype.itemsize
             if needed > self.memory_limit:
                 raise ValueError(
                     f"SketchedNTK needs memory_limit >= {needed} bytes for the features of {examples} points "
@@ -198,7 +193,7 @@ class SketchedNTK(Kernel):
                     "lower dimension, or take fewer points."
                 )
             left = self._features(params, left)
-            right = left if x2 is None else self._features(params, jnp.asarray(x2))
+            right = left if x2 is None else self._features(params, jax.tree_util.tree_map(jnp.asarray, x2))
             result = function(left, right)
             if x2 is None and axes:
                 result = (result + result.transpose(axes)) / 2

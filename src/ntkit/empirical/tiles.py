@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ntkit.empirical.function import Function, Params
+from ntkit.empirical.function import Function, Params, one_example
 
 Inputs = Any
 """An array, or a pytree of arrays, with the examples along the leading axis."""
@@ -15,11 +15,7 @@ Inputs = Any
 
 def rows(f: Function, params: Params, x: Inputs) -> Float[jax.Array, "n k"]:
     """`f` of every example, each in a batch of its own, so that examples cannot mix."""
-
-    def single(point: Inputs) -> jax.Array:
-        return f(params, jax.tree_util.tree_map(lambda leaf: leaf[None], point))[0]
-
-    return jax.vmap(single)(x)
+    return jax.vmap(lambda point: one_example(f)(params, point))(x)
 
 
 def count(x: Inputs) -> int:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ntkit.empirical.jacobian import contract_traced, jacobian
+from ntkit.empirical import EmpiricalNTK
 from ntkit.engines.plan import tracked
 from ntkit.kernels import NTK
 from ntkit.nn.base import Layer
@@ -91,8 +91,7 @@ def kernel_fluctuation(
         limit = jnp.asarray(NTK(network)(np.asarray(x)))
 
         def deviation(params: Any) -> jax.Array:
-            rows = jacobian(network.apply, params, points)
-            return _relative(contract_traced(rows, rows), limit)
+            return _relative(EmpiricalNTK(network.apply, params)(points), limit)
 
         return deviation
 
@@ -149,10 +148,10 @@ def kernel_motion(
 
         def motion(params: Any) -> jax.Array:
             before, after = (
-                jacobian(network.apply, current, points)
+                EmpiricalNTK(network.apply, current)(points)
                 for current in (params, jax.lax.fori_loop(0, steps, step, params))
             )
-            return _relative(contract_traced(after, after), contract_traced(before, before))
+            return _relative(after, before)
 
         return motion
 
