@@ -72,7 +72,9 @@ def block(contraction: Contraction, left: Derivatives, right: Derivatives) -> tu
     """The kernel of each group between the examples of two tiles."""
     with jax.default_matmul_precision("highest"):
         return tuple(
-            sum(_contract(contraction, a, b) for a, b in zip(mine, theirs, strict=True))  # type: ignore[misc]
+            sum(_contract(contraction, a, b) for a, b in zip(mine, theirs, strict=True)).transpose(
+                contraction.order
+            )  # type: ignore[union-attr]
             for mine, theirs in zip(left, right, strict=True)
         )
 
@@ -89,7 +91,7 @@ def symmetric_block(contraction: Contraction, tile: Derivatives) -> tuple[jax.Ar
     starts = tuple(range(0, examples, max(STRIP, -(-examples // 16))))
     with jax.default_matmul_precision("highest"):
         return tuple(
-            _mirrored(_own_strips(contraction, group, starts), starts, contraction.axes) for group in tile
+            _mirrored(contraction, _own_strips(contraction, group, starts), starts) for group in tile
         )
 
 
@@ -113,18 +115,24 @@ def _part(entry: Any, examples: slice) -> Any:
     return jax.tree_util.tree_map(lambda leaf: leaf[examples], entry)
 
 
-def _mirrored(strips: list[jax.Array], starts: tuple[int, ...], axes: tuple[int, ...]) -> jax.Array:
-    """Whole rows from strips that begin at the diagonal."""
+def _mirrored(contraction: Contraction, strips: list[jax.Array], starts: tuple[int, ...]) -> jax.Array:
+    """Whole rows from strips that begin at the diagonal, finished."""
+    axis, mirror = contraction.columns, contraction.mirror
     lines = []
     for row, (start, strip) in enumerate(zip(starts, strips, strict=True)):
         size = strip.shape[0]
-        square = (strip[:, :size] + strip[:, :size].transpose(axes)) / 2
+        square = _columns(strip, axis, 0, size)
         below = [
-            strips[column][:, start - starts[column] : start - starts[column] + size].transpose(axes)
+            _columns(strips[column], axis, start - starts[column], size).transpose(mirror)
             for column in range(row)
         ]
-        lines.append(jnp.concatenate([*below, square, strip[:, size:]], axis=1))
-    return jnp.concatenate(lines, axis=0)
+        rest = _columns(strip, axis, size, strip.shape[axis] - size)
+        lines.append(jnp.concatenate([*below, (square + square.transpose(mirror)) / 2, rest], axis=axis))
+    return jnp.concatenate(lines, axis=0).transpose(contraction.order)
+
+
+def _columns(strip: jax.Array, axis: int, start: int, size: int) -> jax.Array:
+    return jax.lax.slice_in_dim(strip, start, start + size, axis=axis)
 
 
 def own_gram(

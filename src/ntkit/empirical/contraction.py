@@ -16,13 +16,19 @@ from ntkit.empirical.factors import Factors
 
 
 class Contraction(ABC):
-    """A kind of kernel.
+    """A kind of kernel; while it is summed its axes lie as its products leave them.
 
     Attributes:
-        axes: how a block for (x, x') becomes one for (x', x).
+        axes: how a finished block for (x, x') becomes one for (x', x).
+        mirror: the same for a block that is being summed.
+        columns: the axis of x' of a block that is being summed.
+        order: the axes of a block that is being summed, as they lie in a finished one.
     """
 
     axes: tuple[int, ...]
+    mirror: tuple[int, ...]
+    columns: int
+    order: tuple[int, ...]
 
     @abstractmethod
     def rows(self, left: jax.Array, right: jax.Array) -> jax.Array:
@@ -55,7 +61,9 @@ class Contraction(ABC):
 class Traced(Contraction):
     """The trace over outputs divided by their number, (n, m)."""
 
-    axes = (1, 0)
+    axes = mirror = (1, 0)
+    columns = 1
+    order = (0, 1)
 
     def rows(self, left, right):
         flat_left, flat_right = left.reshape(left.shape[0], -1), right.reshape(right.shape[0], -1)
@@ -89,7 +97,9 @@ class Traced(Contraction):
 class PerOutput(Contraction):
     """Each output with itself, (n, m, k)."""
 
-    axes = (1, 0, 2)
+    axes = mirror = (1, 0, 2)
+    columns = 1
+    order = (0, 1, 2)
 
     def rows(self, left, right):
         return jnp.einsum("nop,mop->nmo", left, right)
@@ -120,16 +130,19 @@ class Full(Contraction):
     """All pairs of outputs, (n, m, k, k)."""
 
     axes = (1, 0, 3, 2)
+    mirror = (2, 3, 0, 1)
+    columns = 2
+    order = (0, 2, 1, 3)
 
     def rows(self, left, right):
-        return jnp.einsum("nop,mqp->nmoq", left, right)
+        return jnp.einsum("nop,mqp->nomq", left, right)
 
     def factors(self, left, right):
         if _alone(left):
-            together = jnp.einsum("noj,mqj->nmoq", left.came_out[:, :, 0, 0], right.came_out[:, :, 0, 0])
-            return _single_inputs(left, right)[:, :, None, None] * together
+            together = jnp.einsum("noj,mqj->nomq", left.came_out[:, :, 0, 0], right.came_out[:, :, 0, 0])
+            return _single_inputs(left, right)[:, None, :, None] * together
         together = jnp.einsum("nobsj,mqbtj->bnsmtoq", left.came_out, right.came_out)
-        return jnp.einsum("bnsmt,bnsmtoq->nmoq", _inputs(left, right), together)
+        return jnp.einsum("bnsmt,bnsmtoq->nomq", _inputs(left, right), together)
 
     def deferred(self, left, right, starts):
         outputs = left.came_out.shape[1]
@@ -140,11 +153,10 @@ class Full(Contraction):
             theirs = None if right is None else _gradients(right, part, parts)
             blocks = _strips(mine, theirs, starts)
             return tuple(
-                old + jnp.einsum("nop,mqp->noqm", a, b) for old, (a, b) in zip(total, blocks, strict=True)
+                old + jnp.einsum("nop,mqp->nomq", a, b) for old, (a, b) in zip(total, blocks, strict=True)
             )
 
-        summed = lax.fori_loop(0, parts, add, _zeros(left, right, starts, (outputs, outputs)))
-        return tuple(total.transpose(0, 3, 1, 2) for total in summed)
+        return lax.fori_loop(0, parts, add, _zeros(left, right, starts, (outputs,)))
 
     def pairs_of_outputs(self, outputs):
         return outputs * outputs
@@ -212,12 +224,12 @@ def _strips(
 def _zeros(
     left: Factors, right: Factors | None, starts: tuple[int, ...], inner: tuple[int, ...]
 ) -> tuple[jax.Array, ...]:
-    """A sum's beginning for every strip: (rows, columns), or (rows, k, k, columns)."""
+    """A sum's beginning for every strip: (rows, columns), or (rows, k, columns, k)."""
     examples = left.came_out.shape[0]
     ends = (*starts[1:], examples)
     return tuple(
         jnp.zeros(
-            (end - start, *inner, examples - start if right is None else right.came_out.shape[0]),
+            (end - start, *inner, examples - start if right is None else right.came_out.shape[0], *inner),
             left.came_out.dtype,
         )
         for start, end in zip(starts, ends, strict=True)
