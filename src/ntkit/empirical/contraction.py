@@ -83,7 +83,7 @@ class Traced(Contraction):
         def add(output: Any, total: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             return _with_output(left, right, starts, output, total)
 
-        summed = lax.fori_loop(0, outputs, add, _zeros(left, right, starts, ()))
+        summed = lax.fori_loop(0, outputs, add, _zeros(left, right, starts))
         return tuple(total / outputs for total in summed)
 
     def pairs_of_outputs(self, outputs):
@@ -113,7 +113,7 @@ class PerOutput(Contraction):
 
     def deferred(self, left, right, starts):
         def of_output(output: jax.Array) -> tuple[jax.Array, ...]:
-            return _with_output(left, right, starts, output, _zeros(left, right, starts, ()))
+            return _with_output(left, right, starts, output, _zeros(left, right, starts))
 
         stacked = lax.map(of_output, jnp.arange(left.came_out.shape[1]))
         return tuple(jnp.moveaxis(strip, 0, 2) for strip in stacked)
@@ -147,16 +147,20 @@ class Full(Contraction):
     def deferred(self, left, right, starts):
         outputs = left.came_out.shape[1]
         parts = _parts(left, right, outputs)
+        sides = [(side, jnp.moveaxis(side.came_out, 1, 0)) for side in (left, right) if side is not None]
 
         def add(part: Any, total: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            mine = _gradients(left, part, parts)
-            theirs = None if right is None else _gradients(right, part, parts)
-            blocks = _strips(mine, theirs, starts)
+            rows = [_gradients(side, cotangents, part, parts) for side, cotangents in sides]
+            blocks = _strips(rows[0], rows[1] if len(rows) > 1 else None, starts, axis=1)
             return tuple(
-                old + jnp.einsum("nop,mqp->nomq", a, b) for old, (a, b) in zip(total, blocks, strict=True)
+                old + jnp.einsum("onp,qmp->onqm", a, b) for old, (a, b) in zip(total, blocks, strict=True)
             )
 
-        return lax.fori_loop(0, parts, add, _zeros(left, right, starts, (outputs,)))
+        zeros = _zeros(left, right, starts)
+        blocks = tuple(
+            jnp.zeros((outputs, zero.shape[0], outputs, zero.shape[1]), zero.dtype) for zero in zeros
+        )
+        return tuple(total.transpose(1, 0, 3, 2) for total in lax.fori_loop(0, parts, add, blocks))
 
     def pairs_of_outputs(self, outputs):
         return outputs * outputs
@@ -165,7 +169,7 @@ class Full(Contraction):
         return outputs * outputs
 
 
-PART_BYTES = 2**22
+PART_BYTES = 2**24
 """Memory of the parts of gradients that are formed at a time: they should not leave the cache."""
 
 
@@ -204,32 +208,38 @@ def _with_output(
     return lax.fori_loop(0, parts, add, total)
 
 
-def _gradients(factors: Factors, part: Any, parts: int) -> jax.Array:
-    """A part of the gradients of all outputs for every example, (n, k, size of the part)."""
-    formed = jnp.einsum("nbsi,nobsj->nobij", _part_of_inputs(factors, part, parts), factors.came_out)
-    return formed.reshape(*formed.shape[:2], -1)
+def _gradients(factors: Factors, cotangents: jax.Array, part: Any, parts: int) -> jax.Array:
+    """A part of the gradients of all outputs for every example, (k, n, size of the part); output by output."""
+    went_in = _part_of_inputs(factors, part, parts)
+
+    def of_output(came_out: jax.Array) -> jax.Array:
+        return jnp.einsum("nbsi,nbsj->nbij", went_in, came_out).reshape(came_out.shape[0], -1)
+
+    return lax.map(of_output, cotangents)
 
 
 def _strips(
-    mine: jax.Array, theirs: jax.Array | None, starts: tuple[int, ...]
+    mine: jax.Array, theirs: jax.Array | None, starts: tuple[int, ...], axis: int = 0
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """What is multiplied with what, for every strip."""
-    ends = (*starts[1:], mine.shape[0])
+    """What is multiplied with what, for every strip of examples, which lie along `axis`."""
+    examples = mine.shape[axis]
+    ends = (*starts[1:], examples)
     return [
-        (mine[start:end], mine[start:] if theirs is None else theirs)
+        (
+            lax.slice_in_dim(mine, start, end, axis=axis),
+            lax.slice_in_dim(mine, start, examples, axis=axis) if theirs is None else theirs,
+        )
         for start, end in zip(starts, ends, strict=True)
     ]
 
 
-def _zeros(
-    left: Factors, right: Factors | None, starts: tuple[int, ...], inner: tuple[int, ...]
-) -> tuple[jax.Array, ...]:
-    """A sum's beginning for every strip: (rows, columns), or (rows, k, columns, k)."""
+def _zeros(left: Factors, right: Factors | None, starts: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """A sum's beginning for every strip, (rows, columns)."""
     examples = left.came_out.shape[0]
     ends = (*starts[1:], examples)
     return tuple(
         jnp.zeros(
-            (end - start, *inner, examples - start if right is None else right.came_out.shape[0], *inner),
+            (end - start, examples - start if right is None else right.came_out.shape[0]),
             left.came_out.dtype,
         )
         for start, end in zip(starts, ends, strict=True)
