@@ -4,14 +4,15 @@
 
 PYTHON is an interpreter that has neural-tangents 0.6.5 and a JAX it imports on (0.4.23). An MLP 784-512-512-10, a
 convolutional network on 32x32x3 and a 2-layer transformer encoder (32 tokens, 128 features), float32, 10 outputs: the
-kernel of N points with themselves, traced over outputs and with all pairs of outputs. Every case runs in a process of its
-own, and the libraries take turns; the first evaluation compiles and is not counted. Printed are medians in milliseconds,
-and the peak of the process's memory during an evaluation above what it held before, less the result.
-A case that would take more than 12 GiB for Jacobians, or that fails, is left out. `tangent.json` and `tangent.md` are
-written to the folder.
+kernel of N points with themselves, traced over outputs and with all pairs of outputs. Every case runs in a process of
+its own, and the libraries take turns; the first evaluation compiles and is not counted. Printed are medians in
+milliseconds, and in brackets the peak memory in MiB of the process during an evaluation above what it held before, less
+the result. A case that would take more than 12 GiB for Jacobians, or that fails, is left out. `tangent.json` and
+`tangent.md` are written to the folder.
 """
 
 import argparse
+import ctypes
 import json
 import statistics
 import subprocess
@@ -39,7 +40,8 @@ def evaluator(library: str, model: str, kind: str, points: int):
     import numpy as np
     from tangent_models import MODELS as TABLE
 
-    f, params, shape = TABLE[model]
+    f, make_params, shape = TABLE[model]
+    params = make_params(jax.random.PRNGKey(0))
     x = np.asarray(jax.random.normal(jax.random.PRNGKey(1), (points, *shape)))
     if library == "ntkit":
         from ntkit import EmpiricalNTK
@@ -83,6 +85,7 @@ def work(library: str, model: str, kind: str, points: int, repeats: int) -> None
     """Measure one case in this process and print it."""
     evaluate = evaluator(library, model, kind, points)
     evaluate()
+    ctypes.CDLL(None).malloc_trim(0)  # what the first evaluation freed must not count as held before
     before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     result = evaluate()

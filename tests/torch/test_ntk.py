@@ -69,7 +69,7 @@ def test_every_form_is_that_of_the_explicit_jacobian(case):
     close(EmpiricalNTK(module, method="jacobian")(x1), traced)
 
 
-@pytest.mark.parametrize("case", ["mlp", "cnn", "tied"])
+@pytest.mark.parametrize("case", ["mlp", pytest.param("cnn", marks=pytest.mark.slow), "tied"])
 def test_the_contraction_chosen_does_not_change_the_result(case, monkeypatch):
     """Costs are turned around so that every layer takes the other way, and temporaries are cut small."""
     from ntkit.torch import factors, plan
@@ -105,7 +105,7 @@ def test_tiles_do_not_change_the_result(method, symmetric):
     smallest = int(str(refusal.value).split(">= ")[1].split()[0])
     tiled = EmpiricalNTK(module, method=method, memory_limit=4 * smallest)
     assert tiled.plan(x1, x2).tile < 5
-    for form in ("__call__", "full", "per_output"):
+    for form in ("__call__", "full") if symmetric else ("per_output",):
         close(getattr(tiled, form)(x1, x2), getattr(whole, form)(x1, x2))
     close(tiled.diag(x1), whole.diag(x1))
     if symmetric:
