@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -71,12 +71,11 @@ def tile_derivatives(
 def block(contraction: Contraction, left: Derivatives, right: Derivatives) -> tuple[jax.Array, ...]:
     """The kernel of each group between the examples of two tiles."""
     with jax.default_matmul_precision("highest"):
-        return tuple(
-            sum(_contract(contraction, a, b) for a, b in zip(mine, theirs, strict=True)).transpose(
-                contraction.order
-            )  # type: ignore[union-attr]
+        grams = [
+            reduce(jnp.add, [_contract(contraction, a, b) for a, b in zip(mine, theirs, strict=True)])
             for mine, theirs in zip(left, right, strict=True)
-        )
+        ]
+        return tuple(gram.transpose(contraction.order) for gram in grams)
 
 
 def _contract(contraction: Contraction, left: Any, right: Any) -> jax.Array:
@@ -171,7 +170,7 @@ def own_diagonal(
     def of_example(point: Any) -> jax.Array:
         one = jax.tree_util.tree_map(lambda leaf: leaf[None], point)
         tile = tile_derivatives(f, groups, 1, params, masks, one)
-        return sum(block(Traced(), tile, tile))[0, 0]  # type: ignore[index]
+        return reduce(jnp.add, block(Traced(), tile, tile))[0, 0]
 
     return jax.lax.map(of_example, x, batch_size=chunk)
 

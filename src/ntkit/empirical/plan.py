@@ -92,12 +92,14 @@ class Plan:
 
     def groups(self, labels: dict[int, str] | None) -> tuple[tuple[tuple[int, Form], ...], ...]:
         """Leaf numbers and forms, in one group or by label: what compiled code depends on."""
-        forms = [(number, leaf.form) for number, leaf in self.leaves]
+        forms: list[tuple[int, Form]] = [(number, leaf.form) for number, leaf in self.leaves]
         if labels is None:
             return (tuple(forms),)
         names = dict.fromkeys(labels.values())
         # A bias that is wanted apart from its weight takes rows of its own.
-        apart = [(number, "rows" if form == "shift" else form) for number, form in forms]
+        apart: list[tuple[int, Form]] = [
+            (number, "rows" if form == "shift" else form) for number, form in forms
+        ]
         return tuple(tuple(pair for pair in apart if labels[pair[0]] == name) for name in names)
 
     def __str__(self) -> str:

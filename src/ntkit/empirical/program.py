@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 INLINED = {
@@ -125,7 +126,7 @@ def _inline(
         numbers.constants[value] = constant
 
     def read(atom: Any) -> Atom:
-        return Constant(atom.val, tuple(atom.aval.shape)) if isinstance(atom, Literal) else known[atom]
+        return Constant(atom.val, np.shape(atom.val)) if isinstance(atom, Literal) else known[atom]
 
     for equation in closed.jaxpr.eqns:
         inputs = [read(atom) for atom in equation.invars]

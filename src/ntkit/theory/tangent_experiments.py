@@ -158,7 +158,7 @@ def kernel_motion(
     return _deviations(who, build, x, measure, widths, networks, key)
 
 
-def _relative(gram: jax.Array, reference: jax.Array) -> jax.Array:
+def _relative(gram: Array, reference: Array) -> jax.Array:
     return jnp.linalg.norm(gram - reference) / jnp.linalg.norm(reference)
 
 
