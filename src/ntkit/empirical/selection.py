@@ -28,7 +28,9 @@ class Mask:
 
 def as_parameters(parameters: Parameters) -> Any:
     """The choice as a hashable value."""
-    if parameters is None or callable(parameters) or isinstance(parameters, Mask):
+    # A mask for a model that is both a pytree and a function (equinox) is no function of names.
+    named = callable(parameters) and jax.tree_util.all_leaves([parameters])
+    if parameters is None or named or isinstance(parameters, Mask):
         return parameters
     if isinstance(parameters, str):
         return (parameters,)

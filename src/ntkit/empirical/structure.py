@@ -216,7 +216,8 @@ class _Walk:
             case "transpose" if view is not None:
                 return replace(view, layout=(*view.layout, operation.settings["permutation"]))
             case "reshape" | "squeeze" | "expand_dims" | "broadcast_in_dim" if view is not None and same_size:
-                return replace(view, layout=(*view.layout, ("shape", output.shape)))
+                order = operation.settings.get("dimensions")  # lax.reshape can transpose first
+                return replace(view, layout=(*view.layout, ("shape", output.shape, order)))
             case "convert_element_type" if view is not None and jnp.issubdtype(output.dtype, jnp.floating):
                 return view
             case "copy" | "copy_p" | "sharding_constraint" if view is not None:
@@ -255,7 +256,7 @@ class _Walk:
         view_first = self.view(left) is not None
         data, other = (right, left) if view_first else (left, right)
         view, output = self.view(other), operation.outputs[0]
-        if view is None or self.view(data) is not None:
+        if view is None or self.view(data) is not None or 0 in other.shape:
             return None
         if not isinstance(data, Value) or data not in self.on_data:
             return None
