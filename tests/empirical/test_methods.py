@@ -77,8 +77,18 @@ def batch_normalised(w, x):
     return centred * jax.lax.rsqrt((centred**2).mean(axis=0, keepdims=True) + 1e-3)
 
 
-@pytest.mark.parametrize("kind", [EmpiricalNTK])
-@pytest.mark.parametrize("f", [batch_centred, batch_normalised])
+def reading_the_point_before(w, x):
+    return jnp.cumsum(product(x, w), axis=0)
+
+
+def dropping_out(w, x):
+    """One key for the whole batch: each point loses other inputs."""
+    kept = jax.random.bernoulli(jax.random.key(0), 0.5, x.shape)
+    return product(jnp.where(kept, x, 0.0), w)
+
+
+@pytest.mark.parametrize("kind", [EmpiricalNTK, EmpiricalNNGP])
+@pytest.mark.parametrize("f", [batch_centred, batch_normalised, reading_the_point_before, dropping_out])
 def test_a_function_that_mixes_its_points_is_refused(f, kind):
     generator = np.random.default_rng(0)
     with pytest.raises(ValueError, match=r"treat each point alone.*Use evaluation mode"):
@@ -120,3 +130,8 @@ class TestKernelOfOutputs:
         full = np.einsum("na,mb->nmab", left, right)
         np.testing.assert_allclose(kernel.full(self.x1, self.x2), full, rtol=1e-13, atol=1e-14)
         assert gram.dtype == np.float64
+
+
+def test_outputs_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="EmpiricalNNGP needs f with finite outputs"):
+        EmpiricalNNGP(lambda w, x: jnp.log(product(x, w)), np.ones((2, 1)))(-np.ones((2, 2)))

@@ -102,3 +102,52 @@ def test_the_kernel_is_that_of_explicit_jacobians(f, shapes):
     traced = np.einsum("nmaa->nm", full) / full.shape[-1]
     np.testing.assert_allclose(kernel(x), traced, rtol=0, atol=bound)
     np.testing.assert_allclose(sum(kernel.blocks(x).values()), traced, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("mode", ["fill", "clip", "promise_in_bounds", None])
+@pytest.mark.parametrize("width", [1, 4], ids=["few outputs", "many"])
+def test_tokens_beyond_the_table(mode, width):
+    """What is filled in for them has no derivative; clipped ones count as the ends of the table."""
+    tokens = np.array([[0, 1, 4], [7, 2, 1], [-1, 7, -7], [2, 2, 7]])
+    table = {"table": np.random.default_rng(0).normal(size=(5, 3))}
+    fill = {"fill_value": 0.0} if mode == "fill" else {}
+
+    def f(p, x):
+        rows = jnp.tanh(p["table"].at[x].get(mode=mode, **fill))
+        return rows.sum(axis=1)[:, :1] if width == 1 else rows.reshape(len(x), -1)
+
+    with np.errstate(invalid="ignore"):
+        rows = explicit_jacobian(f, table, tokens)["table"]
+    full = np.einsum("nap,mbp->nmab", rows, rows)
+    np.testing.assert_allclose(EmpiricalNTK(f, table).full(tokens), full, rtol=0, atol=1e-13)
+
+
+def test_a_reverse_rule_alone_and_fewer_parameters_than_outputs():
+    """`custom_vjp` has no forward derivative."""
+
+    @jax.custom_vjp
+    def scale(w, x):
+        return w * x
+
+    scale.defvjp(lambda w, x: (w * x, (w, x)), lambda kept, c: (jnp.sum(c * kept[1]), c * kept[0]))
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    kernel = EmpiricalNTK(lambda p, x: scale(p["w"], x), {"w": np.array(0.5)})
+    np.testing.assert_allclose(kernel(x), x @ x.T / 4, rtol=1e-13, atol=1e-14)
+
+
+def test_a_loop_of_unknown_length_behind_a_layer_takes_forward_mode():
+    def f(p, x):
+        def turn(state):
+            return state[0] + 1, jnp.sin(state[1])
+
+        hidden = jnp.matmul(x, p["w"], precision="highest")
+        hidden = jax.lax.while_loop(lambda state: state[0] < 3, turn, (0, hidden))[1]
+        return hidden * jnp.arange(1.0, 5.0, dtype=x.dtype)[None, :]
+
+    w = np.array([[0.5], [-0.3]])
+    x = np.array([[1.0, 2.0], [0.5, -1.0]])
+    value = x @ w
+    slope = np.cos(value) * np.cos(np.sin(value)) * np.cos(np.sin(np.sin(value)))
+    rows = slope[:, :, None] * np.arange(1.0, 5.0)[None, :, None] * x[:, None, :]
+    expected = np.einsum("nap,mbp->nmab", rows, rows)
+    np.testing.assert_allclose(EmpiricalNTK(f, {"w": w}).full(x), expected, rtol=1e-13, atol=1e-13)

@@ -11,23 +11,27 @@ import numpy as np
 
 @partial(jax.jit, static_argnums=0)
 def _together_and_alone(f: Callable[[Any, Any], Any], params: Any, two: Any) -> tuple[list, list]:
-    first = jax.tree_util.tree_map(lambda leaf: leaf[:1], two)
+    each = [jax.tree_util.tree_map(lambda leaf, i=i: leaf[i : i + 1], two) for i in (0, 1)]
     with jax.default_matmul_precision("highest"):
-        return (
-            [output[:1] for output in jax.tree_util.tree_leaves(f(params, two))],
-            jax.tree_util.tree_leaves(f(params, first)),
-        )
+        together = jax.tree_util.tree_leaves(f(params, two))
+        alone = [jax.tree_util.tree_leaves(f(params, one)) for one in each]
+    return (
+        [output[i : i + 1] for i in (0, 1) for output in together],
+        [output for outputs in alone for output in outputs],
+    )
 
 
 def check_examples_alone(who: str, f: Callable[[Any, Any], Any], params: Any, x: Any) -> None:
-    """Compare the outputs of the first point beside another point with its outputs alone.
+    """Compare the outputs of two points beside each other with their outputs alone.
 
     Raises:
         ValueError: when they differ by more than rounding in another order can explain.
     """
 
     def two_of(leaf: jax.Array) -> jax.Array:
-        return leaf[:2] if leaf.shape[0] > 1 else jnp.concatenate([leaf, jnp.zeros_like(leaf)])
+        return (
+            leaf[jnp.array([0, -1])] if leaf.shape[0] > 1 else jnp.concatenate([leaf, jnp.zeros_like(leaf)])
+        )
 
     together, alone = _together_and_alone(f, params, jax.tree_util.tree_map(two_of, x))
     for a, b in zip(together, alone, strict=True):
@@ -38,7 +42,7 @@ def check_examples_alone(who: str, f: Callable[[Any, Any], Any], params: Any, x:
             np.isnan(difference) and np.isfinite(scale)
         ):
             raise ValueError(
-                f"{who} needs f to treat each point alone, got outputs of the first point that change by "
+                f"{who} needs f to treat each point alone, got outputs of a point that change by "
                 f"{difference / scale if scale else difference:.1e} (relative) when another point is beside it. Batch "
                 "normalisation and dropout in training mode do that: there is no kernel between two points then. "
                 "Use evaluation mode (stored statistics, no dropout)."

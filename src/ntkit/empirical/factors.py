@@ -40,7 +40,8 @@ def derivatives(
 ) -> tuple[dict[int, Factors], dict[int, jax.Array]]:
     """The derivatives of all outputs of one example by one reverse pass an output, weights' gradients left in factors.
 
-    With rows alone, of fewer parameters than outputs, there is one forward pass a parameter instead.
+    With rows alone, of fewer parameters than outputs or through a loop of unknown length, there is one forward pass a
+    parameter instead.
 
     Args:
         single: one example's function, to outputs (k,).
@@ -51,14 +52,13 @@ def derivatives(
         shifts: biases whose derivative is wanted with that of their weights, which are among `factored`.
     """
     leaves, structure = jax.tree_util.tree_flatten(params)
-    if (
-        not factored
-        and sum(leaves[leaf].size for leaf in rows) < jax.eval_shape(single, params, point).shape[0]
-    ):
-        return {}, _forward_rows(single, leaves, structure, point, rows)
     program = trace(single, params, point)
+    few = sum(leaves[leaf].size for leaf in rows) < program.output.shape[0]
+    reversed_only = any(operation.name.startswith("custom_vjp") for operation in program.operations)
     moving = (*factored, *rows, *shifts)
     found = find_structure(program, tuple(leaf in moving for leaf in range(len(leaves))))
+    if not factored and (found.forward_only or (few and not reversed_only)):
+        return {}, _forward_rows(single, leaves, structure, point, rows)
     flat = [use for leaf in factored for use in found.uses[leaf]]
     added = {found.shifts[leaf][0]: found.shifts[leaf][1] for leaf in shifts}
 
@@ -77,6 +77,9 @@ def derivatives(
     cotangents, gradients = jax.vmap(pull_back)(jnp.eye(output.shape[0], dtype=output.dtype))
     outward = [_what_came_out(use, value) for use, value in zip(flat, cotangents, strict=True)]
     for index, (use, (went_in, factor)) in enumerate(zip(flat, inputs, strict=True)):
+        if isinstance(use.kind, Lookup) and not use.kind.clipped:
+            inside = (went_in >= 0) & (went_in < use.inputs)  # what lies beyond the table has no derivative
+            outward[index] = jnp.where(inside[None, None, :, None], outward[index], 0)
         if factor is not None and isinstance(use.kind, Lookup):
             outward[index] *= factor
         elif factor is not None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ntkit.empirical.alone import check_examples_alone
 from ntkit.empirical.function import (
     Function,
     Params,
@@ -82,7 +83,14 @@ class EmpiricalNNGP(Kernel):
             params = as_params("EmpiricalNNGP", self.params, dtype)
             inputs = jax.tree_util.tree_map(jnp.asarray, x)
             count_joined_outputs("EmpiricalNNGP", self.f, params, inputs)
+            if is_concrete((self.params, x)):
+                check_examples_alone("EmpiricalNNGP", self.f, params, inputs)
             outputs = _each(self.f, params, inputs)
+            if is_concrete(outputs) and not bool(np.isfinite(np.asarray(outputs)).all()):
+                raise ValueError(
+                    "EmpiricalNNGP needs f with finite outputs, got some that are not. Look at f(params, x); float64 "
+                    "inputs widen the range."
+                )
             return np.array(outputs) if numpy and is_concrete(outputs) else outputs
 
 

@@ -184,11 +184,12 @@ def make_plan(
     visited = contraction.pairs_of_outputs(known.outputs)
     plans: list[tuple[int, LeafPlan]] = []
     passing = known.passing
+    whole = method == "jacobian" or known.structure.forward_only
     for number, (name, shape) in enumerate(zip(known.names, known.shapes, strict=True)):
         if chosen[number] is False:
             continue
         uses = known.structure.uses.get(number, ())
-        if method == "jacobian" or not uses or isinstance(chosen[number], np.ndarray):
+        if whole or not uses or isinstance(chosen[number], np.ndarray):
             rows = known.outputs * prod(shape)
             plan = LeafPlan(name, shape, "rows", rows, pairs * visited * prod(shape))
             passing += rows
@@ -196,7 +197,7 @@ def make_plan(
             plan = _cheaper(name, shape, uses, known.outputs, visited, pairs, examples)
             passing += 2 * _factor_numbers(uses, known.outputs)
         plans.append((number, plan))
-    if method != "jacobian":
+    if not whole:
         plans = _with_shifts(plans, known.structure, chosen)
     kept, itemsize = sum(plan.kept for _, plan in plans), known.itemsize
     least = itemsize * (2 * kept + passing)

@@ -100,10 +100,12 @@ class Structure:
         uses: the uses of each leaf all of whose appearances have structure and one layout.
         shifts: leaves (biases) that are only ever added to what a leaf of `uses` makes of its data, in one place and
             at one position: the leaf's number to the number of that weight and the view that is added.
+        forward_only: whether a parameter passes a loop of unknown length, which has no reverse derivative.
     """
 
     uses: dict[int, tuple[Use, ...]]
     shifts: dict[int, tuple[int, View]]
+    forward_only: bool = False
 
 
 def find_structure(program: Program, chosen: tuple[bool, ...]) -> Structure:
@@ -138,7 +140,7 @@ def find_structure(program: Program, chosen: tuple[bool, ...]) -> Structure:
             if shift is not None and walk.met[shift.leaf] == 1:
                 regular[leaf] = (moved,)
                 shifts[shift.leaf] = (leaf, shift)
-    return Structure(regular, shifts)
+    return Structure(regular, shifts, walk.forward_only)
 
 
 def _readers(program: Program) -> dict[Value, list[Operation]]:
@@ -179,6 +181,7 @@ class _Walk:
         self.on_params = on_params
         self.uses: list[Use] = []
         self.irregular: set[int] = set()
+        self.forward_only = False
         self.met: dict[int, int] = {}
         """How often a view of each leaf is read by something else than a rearrangement."""
 
@@ -198,6 +201,8 @@ class _Walk:
                 self.views[operation.outputs[0]] = new
             else:
                 self.irregular |= {view.leaf for view in seen}
+        if operation.name == "while" and any(atom in self.on_params for atom in operation.inputs):
+            self.forward_only = True
         for depends in (self.on_data, self.on_params):
             if any(atom in depends for atom in operation.inputs):
                 depends.update(operation.outputs)
