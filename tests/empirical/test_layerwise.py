@@ -14,13 +14,12 @@ from ntkit.empirical.plan import study
 from ntkit.empirical.structure import Lookup
 
 KINDS = {"traced": Traced(), "per output": PerOutput(), "full": Full()}
-TABLE = pytest.mark.parametrize("model", MODELS, ids=str)
-COMMON = {"dense", "scaled biases", "embedding", "images"}
-MOSTLY_SLOW = pytest.mark.parametrize(
-    "model",
-    [pytest.param(model, marks=[] if model.name in COMMON else pytest.mark.slow) for model in MODELS],
-    ids=str,
-)
+
+
+def table(*fast: str):
+    """All models, those not named in tests that take long when they are many."""
+    marked = [pytest.param(model, marks=[] if model.name in fast else pytest.mark.slow) for model in MODELS]
+    return pytest.mark.parametrize("model", marked, ids=str)
 
 
 def by_hand(left, right):
@@ -30,7 +29,15 @@ def by_hand(left, right):
     return {"traced": per_output.mean(axis=-1), "per output": per_output, "full": full}
 
 
-@TABLE
+@table(
+    "scaled biases",
+    "weight first",
+    "one weight twice",
+    "heads",
+    "embedding",
+    "low rank",
+    "channels first, in groups",
+)
 def test_every_form_and_kind_is_the_product_of_explicit_jacobians(model):
     params, x1, x2 = model.params(), model.inputs(3, 1), model.inputs(2, 2)
     left, right = explicit_jacobian(model.f, params, x1), explicit_jacobian(model.f, params, x2)
@@ -63,7 +70,7 @@ def test_every_form_and_kind_is_the_product_of_explicit_jacobians(model):
                 np.testing.assert_allclose(kinds[kind][index], value, rtol=0, atol=1e-13 * scale)
 
 
-@MOSTLY_SLOW
+@table("dense", "images")
 def test_the_kernel_its_blocks_and_its_diagonal_agree_with_explicit_jacobians(model):
     params, x = model.params(), model.inputs(3, 1)
     rows = explicit_jacobian(model.f, params, x)

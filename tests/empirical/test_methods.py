@@ -17,7 +17,7 @@ def linear(w, x):
     return product(x, w)
 
 
-@pytest.mark.parametrize("name", ["dense", "embedding"])
+@pytest.mark.parametrize("name", ["dense", pytest.param("embedding", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", AXES, ids=["traced", "per output", "full"])
 def test_all_methods_give_one_kernel(name, kind):
     model = BY_NAME[name]

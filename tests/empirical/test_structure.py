@@ -105,7 +105,7 @@ def test_the_kernel_is_that_of_explicit_jacobians(f, shapes):
 
 
 @pytest.mark.parametrize("mode", ["fill", "clip", "promise_in_bounds", None])
-@pytest.mark.parametrize("width", [1, 4], ids=["few outputs", "many"])
+@pytest.mark.parametrize("width", [1, pytest.param(4, marks=pytest.mark.slow)], ids=["few outputs", "many"])
 def test_tokens_beyond_the_table(mode, width):
     """What is filled in for them has no derivative; clipped ones count as the ends of the table."""
     tokens = np.array([[0, 1, 4], [7, 2, 1], [-1, 7, -7], [2, 2, 7]])
