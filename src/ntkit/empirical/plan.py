@@ -218,7 +218,8 @@ def make_plan(
     if (symmetric and n <= room) or n + m <= room:
         rows, columns = n, m
     else:
-        columns = max(1, min(m, chunk, room // 2))
+        # Columns pass again for each tile of rows, and what rows defer is formed again for each tile of columns.
+        columns = max(1, min(m, room // 4))
         rows = max(1, min(n, room - columns))
     return Plan(
         settled,
