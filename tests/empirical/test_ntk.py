@@ -175,6 +175,16 @@ def test_float64_inputs_are_computed_in_float64_even_of_float32_parameters():
     )
 
 
+def test_points_that_a_jitted_function_closed_over_keep_their_precision():
+    """JAX keeps a 32-bit buffer for such an array and would hand it out again."""
+    x = points(3)
+    jax.jit(lambda s: s * jnp.asarray(x))(2.0)
+    by_hand = mlp_jacobian_by_hand(mlp_params(), x).reshape(3, -1)
+    np.testing.assert_allclose(
+        EmpiricalNTK(mlp, mlp_params())(x), by_hand @ by_hand.T / 2, rtol=1e-13, atol=1e-13
+    )
+
+
 def test_the_kernel_is_differentiable_in_parameters_inputs_and_closed_over_values():
     with jax.enable_x64(True):
         params = jax.tree_util.tree_map(jnp.asarray, mlp_params(width=4))

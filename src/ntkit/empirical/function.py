@@ -148,7 +148,7 @@ def as_params(who: str, params: Params, dtype: Any) -> Params:
 
 def _as_array(leaf: Any, dtype: Any) -> jax.Array:
     """A conversion that does nothing still takes JAX tens of microseconds, for every leaf of every call."""
-    return leaf if isinstance(leaf, jax.Array) and leaf.dtype == dtype else jnp.asarray(leaf, dtype=dtype)
+    return leaf if isinstance(leaf, jax.Array) and leaf.dtype == dtype else jnp.array(leaf, dtype=dtype)
 
 
 def one_example(f: Callable[[Params, Any], Any]) -> Callable[[Params, Any], jax.Array]:

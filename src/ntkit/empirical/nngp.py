@@ -23,7 +23,7 @@ from ntkit.empirical.function import (
     working_dtype,
 )
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
+from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["f"])
@@ -81,7 +81,7 @@ class EmpiricalNNGP(Kernel):
         numpy = is_concrete((self.params, x)) and is_numpy(*jax.tree_util.tree_leaves(x))
         with precision(dtype) if numpy else nullcontext():
             params = as_params("EmpiricalNNGP", self.params, dtype)
-            inputs = jax.tree_util.tree_map(jnp.asarray, x)
+            inputs = to_jax(x)
             count_joined_outputs("EmpiricalNNGP", self.f, params, inputs)
             if is_concrete((self.params, x)):
                 check_examples_alone("EmpiricalNNGP", self.f, params, inputs)

@@ -28,7 +28,7 @@ from ntkit.empirical.gram import concrete_grams, traced_grams
 from ntkit.empirical.plan import Plan, Study, make_plan, study
 from ntkit.empirical.selection import Mask, Parameters, as_parameters, chosen_leaves, names_of
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
+from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
 
 
 @jax.tree_util.register_pytree_node_class
@@ -163,7 +163,7 @@ class EmpiricalNTK(Kernel):
         """The kernel of each group of parameters."""
         n, m = as_example_pair("EmpiricalNTK", x1, x2)
         with self._setting(x1, x2) as (params, left, known, concrete, numpy):
-            right = None if x2 is None else jax.tree_util.tree_map(jnp.asarray, x2)
+            right = None if x2 is None else to_jax(x2)
             plan = self._plan(known, n, m, contraction, symmetric=x2 is None)
             parts = (self.f, plan.groups(labels), plan, contraction, params, self._masks(), left, right)
             if not concrete:
@@ -181,7 +181,7 @@ class EmpiricalNTK(Kernel):
         dtype = working_dtype(self.params, x)
         with precision(dtype) if numpy else nullcontext():
             params = as_params("EmpiricalNTK", self.params, dtype)
-            inputs = jax.tree_util.tree_map(jnp.asarray, x)
+            inputs = to_jax(x)
             known = self._study(params, inputs, given)
             yield params, inputs, known, given and known.closed, numpy
 

@@ -25,7 +25,7 @@ from ntkit.empirical.function import (
 from ntkit.empirical.lanczos import Eigenpairs, extreme_eigenpairs, warn_when_loose
 from ntkit.empirical.products import kernel_product, squared_gradient_norms
 from ntkit.empirical.trace import TraceEstimate, xtrace
-from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
+from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
 from ntkit.numerics.trees import pytree
 
 _product = jax.jit(kernel_product, static_argnames=("f", "memory_limit"))
@@ -287,8 +287,8 @@ class NTKOperator:
 
     def _arrays(self) -> tuple[Params, jax.Array, jax.Array]:
         """Parameters in the dtype of the points, the points of rows and of columns, as JAX arrays."""
-        x = jax.tree_util.tree_map(jnp.asarray, self.x)
-        columns = x if self.x2 is None else jax.tree_util.tree_map(jnp.asarray, self.x2)
+        x = to_jax(self.x)
+        columns = x if self.x2 is None else to_jax(self.x2)
         return as_params("NTKOperator", self.params, self.dtype), x, columns
 
     def _require_symmetric(self, method: str) -> None:

@@ -20,7 +20,7 @@ from ntkit.empirical.function import (
     working_dtype,
 )
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision
+from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
 from ntkit.numerics.trees import pytree
 
 _forward = jax.jit(projection.project_forward, static_argnames=("f", "dimension", "memory_limit"))
@@ -181,7 +181,7 @@ class SketchedNTK(Kernel):
         numpy = is_numpy(*jax.tree_util.tree_leaves((x1, x2))) and is_concrete(self.params)
         dtype = working_dtype(self.params, x1)
         with precision(dtype) if numpy else nullcontext():
-            left = jax.tree_util.tree_map(jnp.asarray, x1)
+            left = to_jax(x1)
             params = as_params("SketchedNTK", self.params, dtype)
             outputs = count_joined_outputs("SketchedNTK", self.f, params, left)
             examples = n + (0 if x2 is None else m)
@@ -193,7 +193,7 @@ class SketchedNTK(Kernel):
                     "lower dimension, or take fewer points."
                 )
             left = self._features(params, left)
-            right = left if x2 is None else self._features(params, jax.tree_util.tree_map(jnp.asarray, x2))
+            right = left if x2 is None else self._features(params, to_jax(x2))
             result = function(left, right)
             if x2 is None and axes:
                 result = (result + result.transpose(axes)) / 2

@@ -37,12 +37,21 @@ def precision(dtype: Any):
     return jax.enable_x64(True) if np.dtype(dtype) == np.float64 else nullcontext()
 
 
+def to_jax(tree: Any) -> Any:
+    """Every array of a tree as a JAX array.
+
+    NumPy arrays are copied: of one that a jitted function closed over in 32 bits, JAX 0.9.2 otherwise hands out that
+    buffer again inside a 64-bit context, labelled float64.
+    """
+    return jax.tree_util.tree_map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.array(leaf), tree)
+
+
 def evaluate(function: Callable[..., Any], *arrays: Array) -> Any:
     """Call a pure JAX function with the arrays' own precision; NumPy in gives writable NumPy out."""
     if not is_numpy(*arrays):
         return function(*arrays)
     with precision(np.result_type(*arrays)):
-        result = function(*(jnp.asarray(array) for array in arrays))
+        result = function(*to_jax(arrays))
         return jax.tree_util.tree_map(np.array, result)
 
 
