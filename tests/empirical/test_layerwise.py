@@ -70,7 +70,7 @@ def test_every_form_and_kind_is_the_product_of_explicit_jacobians(model):
                 np.testing.assert_allclose(kinds[kind][index], value, rtol=0, atol=1e-13 * scale)
 
 
-@table("dense", "images")
+@table("scaled biases", "images")
 def test_the_kernel_its_blocks_and_its_diagonal_agree_with_explicit_jacobians(model):
     params, x = model.params(), model.inputs(3, 1)
     rows = explicit_jacobian(model.f, params, x)
