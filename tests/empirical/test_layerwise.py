@@ -7,7 +7,7 @@ import pytest
 from tests.empirical.models import MODELS, explicit_jacobian
 
 from ntkit.empirical import EmpiricalNTK
-from ntkit.empirical.blocks import block, tile_derivatives
+from ntkit.empirical.blocks import Task, block, tile_derivatives
 from ntkit.empirical.contraction import Full, PerOutput, Traced
 from ntkit.empirical.function import one_example
 from ntkit.empirical.plan import study
@@ -56,8 +56,14 @@ def test_every_form_and_kind_is_the_product_of_explicit_jacobians(model):
             if form == "deferred":  # a table's gradient is formed at once
                 forms |= dict.fromkeys(looked_up, "gradients")
             groups = tuple(((leaf, forms.get(leaf, "rows")),) for leaf in range(len(names)))
-            tiles = [tile_derivatives(model.f, groups, 2, arrays, {}, jnp.asarray(x)) for x in (x1, x2)]
-            return {name: block(kind, *tiles) for name, kind in KINDS.items()}
+            tasks = {
+                name: Task(model.f, groups, kind, known.outputs, chunk=2) for name, kind in KINDS.items()
+            }
+            points = [jnp.asarray(x) for x in (x1, x2)]
+            return {
+                name: block(task, *(tile_derivatives(task, arrays, {}, x) for x in points))
+                for name, task in tasks.items()
+            }
 
         results = jax.jit(lambda: {form: grams(form) for form in ("pairs", "gradients", "deferred")})()
         results = jax.tree_util.tree_map(np.array, results)

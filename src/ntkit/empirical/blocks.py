@@ -1,23 +1,49 @@
 """Compiled steps of the tangent kernel: the derivatives of a tile of examples, and the block of two tiles."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ntkit.empirical.contraction import Contraction, Traced
+from ntkit.empirical.contraction import (
+    Contraction,
+    inputs_of_single_positions,
+    of_single_positions,
+)
 from ntkit.empirical.factors import Factors, derivatives, to_rows
+from ntkit.empirical.formed import formed_sums
 from ntkit.empirical.function import one_example
 from ntkit.empirical.plan import Form
 
-STRIP = 128
-"""Rows of a symmetric block computed at a time, from the diagonal on: what lies below is mirrored."""
-
 Groups = tuple[tuple[tuple[int, Form], ...], ...]
 """Leaves and their forms, in the groups whose kernels are wanted apart."""
+
+Masks = dict[int, jax.Array]
+"""Entries of leaves that count, by the leaf's number."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be computed, apart from all numbers: compiled programs depend on it.
+
+    Attributes:
+        f: the function.
+        groups: leaves and forms.
+        contraction: the kind of kernel.
+        outputs: number of outputs k.
+        chunk: examples whose derivatives are computed together.
+        outputs_at_once: outputs whose derivatives are held together; None for all.
+    """
+
+    f: Callable[[Any, Any], Any]
+    groups: Groups
+    contraction: Contraction
+    outputs: int
+    chunk: int
+    outputs_at_once: int | None = None
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["factors"], meta_fields=[])
@@ -33,27 +59,30 @@ Derivatives = tuple[tuple[Any, ...], ...]
 
 
 def tile_derivatives(
-    f: Callable[[Any, Any], Any], groups: Groups, chunk: int, params: Any, masks: dict[int, jax.Array], x: Any
+    task: Task, params: Any, masks: Masks, x: Any, seeds: jax.Array | None = None
 ) -> Derivatives:
-    """The derivatives of every example of `x`, `chunk` of them at a time."""
-    single = one_example(f)
-    flat = [pair for group in groups for pair in group]
+    """The derivatives of every example of `x`, a chunk of them at a time.
+
+    With `seeds` (g, k) those of g combinations of the outputs instead of the k outputs.
+    """
+    single = one_example(task.f)
+    flat = [pair for group in task.groups for pair in group]
     factored = tuple(leaf for leaf, form in flat if form not in ("rows", "shift"))
     rows = tuple(leaf for leaf, form in flat if form == "rows")
     shifts = tuple(leaf for leaf, form in flat if form == "shift")
     leaves = jax.tree_util.tree_leaves(params)
 
     def of_example(point: Any) -> Derivatives:
-        in_factors, in_rows = derivatives(single, params, point, factored, rows, shifts)
+        in_factors, in_rows = derivatives(single, params, point, factored, rows, shifts, seeds)
         for leaf, mask in masks.items():
             in_rows[leaf] = in_rows[leaf] * mask.reshape(1, -1)
         result = []
-        for group in groups:
+        for group in task.groups:
             small = [in_rows[leaf] for leaf, form in group if form == "rows"]
             entries: list[Any] = [jnp.concatenate(small, axis=1)] if small else []
             for leaf, form in group:
                 if form == "gradients":
-                    entries.append(to_rows(in_factors[leaf], leaves[leaf].size))
+                    entries.append(to_rows(in_factors[leaf], leaves[leaf].size, task.contraction.gradient))
                 elif form == "deferred":
                     entries.append(Deferred(in_factors[leaf]))
                 elif form == "pairs":
@@ -61,123 +90,137 @@ def tile_derivatives(
             result.append(tuple(entries))
         return tuple(result)
 
-    examples = jax.tree_util.tree_leaves(x)[0].shape[0]
     with jax.default_matmul_precision("highest"):
-        if chunk >= examples:
+        if task.chunk >= examples_of(x):
             return jax.vmap(of_example)(x)
-        return jax.lax.map(of_example, x, batch_size=chunk)
+        return jax.lax.map(of_example, x, batch_size=task.chunk)
 
 
-def block(contraction: Contraction, left: Derivatives, right: Derivatives) -> tuple[jax.Array, ...]:
+def examples_of(tree: Any) -> int:
+    """The length of the leading axis."""
+    return jax.tree_util.tree_leaves(tree)[0].shape[0]
+
+
+def entry_sums(
+    contraction: Contraction, left: list[Any], right: list[Any], wanted: list[tuple[int, int]]
+) -> list[jax.Array]:
+    """One entry's blocks of these pairs of a piece on the left and one on the right."""
+    if isinstance(left[0], Deferred):
+        mine = [piece.factors for piece in left]
+        theirs = mine if right is left else [piece.factors for piece in right]
+        return formed_sums(contraction, mine, theirs, wanted)
+    if not isinstance(left[0], Factors):
+        return [contraction.rows(left[row], right[column]) for row, column in wanted]
+    if not of_single_positions(left[0]):
+        return [contraction.pairs(left[row], right[column]) for row, column in wanted]
+    together = [contraction.rows(outward(left[row]), outward(right[column])) for row, column in wanted]
+    return weighed(contraction, left, right, wanted, together)
+
+
+def outward(entry: Any) -> jax.Array:
+    """The rows of an entry, or the cotangents of a layer that meets one position in each example, (n, k, P)."""
+    return entry.came_out[:, :, 0, 0] if isinstance(entry, Factors) else entry
+
+
+def weighed(
+    contraction: Contraction,
+    left: list[Any],
+    right: list[Any],
+    wanted: list[tuple[int, int]],
+    together: list[jax.Array],
+) -> list[jax.Array]:
+    """The Grams of what came out of a layer times those of what went in; rows as they are."""
+    if not isinstance(left[0], Factors):
+        return together
+    return [
+        contraction.weigh(inputs_of_single_positions(left[row], right[column]), gram)
+        for (row, column), gram in zip(wanted, together, strict=True)
+    ]
+
+
+def block(task: Task, left: Derivatives, right: Derivatives) -> tuple[jax.Array, ...]:
     """The kernel of each group between the examples of two tiles."""
     with jax.default_matmul_precision("highest"):
         grams = [
-            reduce(jnp.add, [_contract(contraction, a, b) for a, b in zip(mine, theirs, strict=True)])
+            _added(
+                [entry_sums(task.contraction, [a], [b], [(0, 0)]) for a, b in zip(mine, theirs, strict=True)]
+            )
             for mine, theirs in zip(left, right, strict=True)
         ]
-        return tuple(gram.transpose(contraction.order) for gram in grams)
+        return tuple(task.contraction.finish(gram, task.outputs) for (gram,) in grams)
 
 
-def _contract(contraction: Contraction, left: Any, right: Any) -> jax.Array:
-    if isinstance(left, Deferred):
-        return contraction.deferred(left.factors, right.factors, (0,))[0]
-    return contraction.factors(left, right) if isinstance(left, Factors) else contraction.rows(left, right)
-
-
-def symmetric_block(contraction: Contraction, tile: Derivatives) -> tuple[jax.Array, ...]:
-    """The kernel of each group of a tile with itself: strips from the diagonal on, exactly symmetric."""
-    examples = jax.tree_util.tree_leaves(tile)[0].shape[0]
-    starts = tuple(range(0, examples, max(STRIP, -(-examples // 16))))
+def symmetric_block(task: Task, tile: Derivatives) -> tuple[jax.Array, ...]:
+    """The kernel of each group of a tile with itself: no pair of pieces twice, exactly symmetric."""
+    pieces = Pieces.of(task, examples_of(tile))
+    grams = []
     with jax.default_matmul_precision("highest"):
-        return tuple(
-            _mirrored(contraction, _own_strips(contraction, group, starts), starts) for group in tile
-        )
+        for group in tile:
+            cut = [pieces.cut(entry) for entry in group]
+            sums = _added([entry_sums(task.contraction, entry, entry, pieces.wanted) for entry in cut])
+            grams.append(pieces.joined(task, sums))
+    return tuple(grams)
 
 
-def _own_strips(contraction: Contraction, group: tuple[Any, ...], starts: tuple[int, ...]) -> list[jax.Array]:
-    """For every start the block of the examples up to the next start with all examples from there on."""
-    total: list[Any] = [0.0] * len(starts)
-    for entry in group:
-        if isinstance(entry, Deferred):
-            strips = contraction.deferred(entry.factors, None, starts)
-        else:
-            ends = (*starts[1:], None)
-            strips = tuple(
-                _contract(contraction, _part(entry, slice(start, end)), _part(entry, slice(start, None)))
-                for start, end in zip(starts, ends, strict=True)
-            )
-        total = [old + new for old, new in zip(total, strips, strict=True)]
-    return total
+def _added(entries: list[list[jax.Array]]) -> list[jax.Array]:
+    return [reduce(jnp.add, blocks) for blocks in zip(*entries, strict=True)]
 
 
-def _part(entry: Any, examples: slice) -> Any:
-    return jax.tree_util.tree_map(lambda leaf: leaf[examples], entry)
+@dataclass(frozen=True)
+class Pieces:
+    """A tile's examples in a few pieces, of whose pairs only one half is multiplied.
 
+    Attributes:
+        starts: where each begins.
+        wanted: pairs of pieces, on and above the diagonal.
+    """
 
-def _mirrored(contraction: Contraction, strips: list[jax.Array], starts: tuple[int, ...]) -> jax.Array:
-    """Whole rows from strips that begin at the diagonal, finished."""
-    axis, mirror = contraction.columns, contraction.mirror
-    lines = []
-    for row, (start, strip) in enumerate(zip(starts, strips, strict=True)):
-        size = strip.shape[0]
-        square = _columns(strip, axis, 0, size)
-        below = [
-            _columns(strips[column], axis, start - starts[column], size).transpose(mirror)
-            for column in range(row)
+    starts: tuple[int, ...]
+    wanted: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, task: Task, examples: int) -> "Pieces":
+        """Products of matrices with fewer than some hundred rows gain nothing from being cut."""
+        rows = task.contraction.matrix_rows(examples, task.outputs)
+        count = 8 if rows >= 1024 else 4 if rows >= 128 else 1
+        starts = tuple(range(0, examples, -(-examples // count)))
+        wanted = [(row, column) for row in range(len(starts)) for column in range(row, len(starts))]
+        return cls(starts, wanted)
+
+    def cut(self, entry: Any) -> list[Any]:
+        """An entry's pieces."""
+        ends = (*self.starts[1:], None)
+        return [
+            jax.tree_util.tree_map(lambda leaf, part=slice(start, end): leaf[part], entry)
+            for start, end in zip(self.starts, ends, strict=True)
         ]
-        rest = _columns(strip, axis, size, strip.shape[axis] - size)
-        lines.append(jnp.concatenate([*below, (square + square.transpose(mirror)) / 2, rest], axis=axis))
-    return jnp.concatenate(lines, axis=0).transpose(contraction.order)
+
+    def joined(self, task: Task, sums: list[jax.Array]) -> jax.Array:
+        """The whole block from its upper half, finished."""
+        axis, mirror = task.contraction.columns, task.contraction.mirror
+        of = dict(zip(self.wanted, sums, strict=True))
+        lines = []
+        for row in range(len(self.starts)):
+            below = [of[column, row].transpose(mirror) for column in range(row)]
+            above = [of[row, column] for column in range(row + 1, len(self.starts))]
+            own = (of[row, row] + of[row, row].transpose(mirror)) / 2
+            lines.append(jnp.concatenate([*below, own, *above], axis=axis))
+        return task.contraction.finish(jnp.concatenate(lines, axis=0), task.outputs)
 
 
-def _columns(strip: jax.Array, axis: int, start: int, size: int) -> jax.Array:
-    return jax.lax.slice_in_dim(strip, start, start + size, axis=axis)
-
-
-def own_gram(
-    f: Callable[[Any, Any], Any],
-    groups: Groups,
-    chunk: int,
-    contraction: Contraction,
-    params: Any,
-    masks: dict[int, jax.Array],
-    x: Any,
-) -> tuple[jax.Array, ...]:
-    """Derivatives and kernel of one set of examples in one program."""
-    return symmetric_block(contraction, tile_derivatives(f, groups, chunk, params, masks, x))
-
-
-def cross_gram(
-    f: Callable[[Any, Any], Any],
-    groups: Groups,
-    chunk: int,
-    contraction: Contraction,
-    params: Any,
-    masks: dict[int, jax.Array],
-    x1: Any,
-    x2: Any,
-) -> tuple[jax.Array, ...]:
-    """Derivatives and kernel between two sets of examples in one program."""
-    of = partial(tile_derivatives, f, groups, chunk, params, masks)
-    return block(contraction, of(x1), of(x2))
-
-
-def own_diagonal(
-    f: Callable[[Any, Any], Any], groups: Groups, chunk: int, params: Any, masks: dict[int, jax.Array], x: Any
-) -> jax.Array:
-    """`(1/k) Σ_op (∂_p f_o(x_i))²` for each example."""
+def own_diagonal(task: Task, params: Any, masks: Masks, x: Any) -> jax.Array:
+    """`(1/k) Σ_op (∂_p f_o(x_i))²` for each example; the task's contraction is the traced one."""
+    single = replace(task, chunk=1)
 
     def of_example(point: Any) -> jax.Array:
         one = jax.tree_util.tree_map(lambda leaf: leaf[None], point)
-        tile = tile_derivatives(f, groups, 1, params, masks, one)
-        return reduce(jnp.add, block(Traced(), tile, tile))[0, 0]
+        tile = tile_derivatives(single, params, masks, one)
+        return reduce(jnp.add, block(task, tile, tile))[0, 0]
 
-    return jax.lax.map(of_example, x, batch_size=chunk)
+    return jax.lax.map(of_example, x, batch_size=task.chunk)
 
 
-compiled_derivatives = jax.jit(tile_derivatives, static_argnums=(0, 1, 2))
+compiled_derivatives = jax.jit(tile_derivatives, static_argnums=0)
 compiled_block = jax.jit(block, static_argnums=0)
 compiled_symmetric_block = jax.jit(symmetric_block, static_argnums=0)
-compiled_own_gram = jax.jit(own_gram, static_argnums=(0, 1, 2, 3))
-compiled_cross_gram = jax.jit(cross_gram, static_argnums=(0, 1, 2, 3))
-compiled_diagonal = jax.jit(own_diagonal, static_argnums=(0, 1, 2))
+compiled_diagonal = jax.jit(own_diagonal, static_argnums=0)

@@ -37,6 +37,7 @@ def derivatives(
     factored: tuple[int, ...],
     rows: tuple[int, ...],
     shifts: tuple[int, ...] = (),
+    seeds: jax.Array | None = None,
 ) -> tuple[dict[int, Factors], dict[int, jax.Array]]:
     """The derivatives of all outputs of one example by one reverse pass an output, weights' gradients left in factors.
 
@@ -50,6 +51,7 @@ def derivatives(
         factored: leaves with structure (see `find_structure`) whose derivative is wanted as factors.
         rows: leaves whose derivative is wanted as rows (k, size).
         shifts: biases whose derivative is wanted with that of their weights, which are among `factored`.
+        seeds: combinations of outputs to differentiate, (g, k); None for each output by itself.
     """
     leaves, structure = jax.tree_util.tree_flatten(params)
     program = trace(single, params, point)
@@ -58,7 +60,10 @@ def derivatives(
     moving = (*factored, *rows, *shifts)
     found = find_structure(program, tuple(leaf in moving for leaf in range(len(leaves))))
     if not factored and (found.forward_only or (few and not reversed_only)):
-        return {}, _forward_rows(single, leaves, structure, point, rows)
+        forward_rows = _forward_rows(single, leaves, structure, point, rows)
+        return {}, forward_rows if seeds is None else {
+            leaf: jnp.matmul(seeds, value) for leaf, value in forward_rows.items()
+        }
     flat = [use for leaf in factored for use in found.uses[leaf]]
     added = {found.shifts[leaf][0]: found.shifts[leaf][1] for leaf in shifts}
 
@@ -74,7 +79,8 @@ def derivatives(
     output, pull_back, (inputs, shift_of) = jax.vjp(
         forward, taps, [leaves[leaf] for leaf in rows], has_aux=True
     )
-    cotangents, gradients = jax.vmap(pull_back)(jnp.eye(output.shape[0], dtype=output.dtype))
+    seeds = jnp.eye(output.shape[0], dtype=output.dtype) if seeds is None else seeds.astype(output.dtype)
+    cotangents, gradients = jax.vmap(pull_back)(seeds)
     outward = [_what_came_out(use, value) for use, value in zip(flat, cotangents, strict=True)]
     for index, (use, (went_in, factor)) in enumerate(zip(flat, inputs, strict=True)):
         if isinstance(use.kind, Lookup) and not use.kind.clipped:
@@ -97,7 +103,7 @@ def derivatives(
             shift = jnp.asarray(1.0 if shift_of[leaf] is None else shift_of[leaf], dtype)
         joined[leaf] = Factors(went_in if went_in.ndim == 1 else went_in.astype(dtype), came_out, shift)
     return joined, {
-        leaf: gradient.reshape(output.shape[0], -1) for leaf, gradient in zip(rows, gradients, strict=True)
+        leaf: gradient.reshape(seeds.shape[0], -1) for leaf, gradient in zip(rows, gradients, strict=True)
     }
 
 
@@ -118,15 +124,15 @@ def _forward_rows(
     }
 
 
-def to_rows(factors: Factors, size: int) -> jax.Array:
-    """The derivative itself, shape (k, size), entries in the order of the factors' axes."""
+def to_rows(factors: Factors, size: int, form: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+    """The derivative itself, rows (k, size), or in the shape that `form` gives what both factors make together."""
     went_in, came_out = factors.went_in, factors.came_out
     outputs = came_out.shape[0]
     if went_in.ndim == 1:
         table = jnp.zeros((size // came_out.shape[-1], outputs, came_out.shape[-1]), came_out.dtype)
         summed = table.at[went_in].add(came_out[:, 0].transpose(1, 0, 2))
         return summed.transpose(1, 0, 2).reshape(outputs, size)
-    return jnp.einsum("bsi,kbsj->kbij", went_in, came_out).reshape(outputs, size)
+    return form(went_in, came_out)
 
 
 def _run(

@@ -1,6 +1,5 @@
 """From tiles to the kernel: in one program when everything fits the plan's memory, else row by row of tiles."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,63 +8,51 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkit.empirical.blocks import (
-    Groups,
+    Masks,
+    Task,
     block,
     compiled_block,
-    compiled_cross_gram,
     compiled_derivatives,
-    compiled_own_gram,
     compiled_symmetric_block,
+    symmetric_block,
     tile_derivatives,
 )
+from ntkit.empirical.by_outputs import traced_by_outputs
 from ntkit.empirical.by_products import by_products, compiled_by_products
-from ntkit.empirical.contraction import Contraction
 from ntkit.empirical.plan import Plan
 from ntkit.engines.plan import physical_memory, tracked
 
-Masks = dict[int, jax.Array]
 
-
-def concrete_grams(
-    f: Callable[[Any, Any], Any],
-    groups: Groups,
-    plan: Plan,
-    contraction: Contraction,
-    params: Any,
-    masks: Masks,
-    x1: Any,
-    x2: Any,
-) -> list[np.ndarray]:
+def concrete_grams(task: Task, plan: Plan, params: Any, masks: Masks, x1: Any, x2: Any) -> list[np.ndarray]:
     """The kernel of each group between numbers, as NumPy.
 
     Raises:
         MemoryError: when the result is larger than the machine's memory.
     """
-    _check_result(plan, contraction, len(groups))
+    _check_result(plan, task)
     if plan.method == "products":
-        grams = compiled_by_products(f, groups, contraction, plan.limit, params, masks, x1, x2)
-        return [np.array(gram) for gram in grams]
-    if plan.symmetric and plan.rows >= plan.n:
-        grams = compiled_own_gram(f, groups, plan.chunk, contraction, params, masks, x1)
-        return [np.array(gram) for gram in grams]
-    if not plan.symmetric and plan.rows >= plan.n and plan.columns >= plan.m:
-        grams = compiled_cross_gram(f, groups, plan.chunk, contraction, params, masks, x1, x2)
-        return [np.array(gram) for gram in grams]
-    return _by_tiles(f, groups, plan, contraction, params, masks, x1, x1 if x2 is None else x2)
+        return [np.array(gram) for gram in compiled_by_products(task, plan.limit, params, masks, x1, x2)]
+    if not plan.whole:
+        return _by_tiles(task, plan, params, masks, x1, x1 if x2 is None else x2)
+    return [np.array(gram) for gram in _compiled_whole(task, params, masks, x1, x2)]
 
 
-def _by_tiles(
-    f: Callable[[Any, Any], Any],
-    groups: Groups,
-    plan: Plan,
-    contraction: Contraction,
-    params: Any,
-    masks: Masks,
-    x1: Any,
-    x2: Any,
-) -> list[np.ndarray]:
+def _whole(task: Task, params: Any, masks: Masks, x1: Any, x2: Any) -> tuple[jax.Array, ...]:
+    """The kernel of each group when all derivatives fit the memory."""
+    if task.outputs_at_once is not None:
+        return traced_by_outputs(task, params, masks, x1, x2)
+    left = tile_derivatives(task, params, masks, x1)
+    if x2 is None:
+        return symmetric_block(task, left)
+    return block(task, left, tile_derivatives(task, params, masks, x2))
+
+
+_compiled_whole = jax.jit(_whole, static_argnums=0)
+
+
+def _by_tiles(task: Task, plan: Plan, params: Any, masks: Masks, x1: Any, x2: Any) -> list[np.ndarray]:
     """Derivatives of a tile of rows are kept while tiles of columns pass, of a symmetric kernel those to the right."""
-    of = partial(compiled_derivatives, f, groups, plan.chunk, params, masks)
+    of = partial(compiled_derivatives, task, params, masks)
     results: list[np.ndarray] = []
 
     def write(blocks: tuple[jax.Array, ...], top: int, left: int) -> None:
@@ -77,15 +64,15 @@ def _by_tiles(
             values = values[:height, :width]
             results[group][top : top + height, left : left + width] = values
             if plan.symmetric and left > top:
-                mirrored = values.transpose(contraction.axes)
+                mirrored = values.transpose(task.contraction.axes)
                 results[group][left : left + width, top : top + height] = mirrored
 
     for top, lefts in tracked(_tiles(plan), -(-plan.n // plan.rows), "tangent kernel"):
         row = of(_cut(x1, top, plan.rows))
         if plan.symmetric:
-            write(compiled_symmetric_block(contraction, row), top, top)
+            write(compiled_symmetric_block(task, row), top, top)
         for left in lefts:
-            write(compiled_block(contraction, row, of(_cut(x2, left, plan.columns))), top, left)
+            write(compiled_block(task, row, of(_cut(x2, left, plan.columns))), top, left)
     return results
 
 
@@ -110,42 +97,34 @@ def _cut(x: Any, start: int, size: int) -> Any:
 
 
 def traced_grams(
-    f: Callable[[Any, Any], Any],
-    groups: Groups,
-    plan: Plan,
-    contraction: Contraction,
-    params: Any,
-    masks: Masks,
-    x1: Any,
-    x2: Any,
+    task: Task, plan: Plan, params: Any, masks: Masks, x1: Any, x2: Any
 ) -> tuple[jax.Array, ...]:
     """The same under a JAX transformation: one block when it fits, else a sequential map over tiles."""
     if plan.method == "products":
-        return by_products(f, groups, contraction, plan.limit, params, masks, x1, x2)
-    of = partial(tile_derivatives, f, groups, plan.chunk, params, masks)
+        return by_products(task, plan.limit, params, masks, x1, x2)
+    if plan.whole:
+        return _whole(task, params, masks, x1, x2)
+    of = partial(tile_derivatives, task, params, masks)
     right = x1 if x2 is None else x2
-    if plan.rows >= plan.n and plan.columns >= plan.m:
-        left = of(x1)
-        grams = block(contraction, left, left if x2 is None else of(x2))
-    else:
 
-        def line(point: Any) -> tuple[jax.Array, ...]:
-            row = of(jax.tree_util.tree_map(lambda leaf: leaf[None], point))
+    def line(point: Any) -> tuple[jax.Array, ...]:
+        row = of(jax.tree_util.tree_map(lambda leaf: leaf[None], point))
 
-            def entry(other: Any) -> tuple[jax.Array, ...]:
-                column = of(jax.tree_util.tree_map(lambda leaf: leaf[None], other))
-                return tuple(gram[0, 0] for gram in block(contraction, row, column))
+        def entry(other: Any) -> tuple[jax.Array, ...]:
+            column = of(jax.tree_util.tree_map(lambda leaf: leaf[None], other))
+            return tuple(gram[0, 0] for gram in block(task, row, column))
 
-            return jax.lax.map(entry, right, batch_size=plan.columns)
+        return jax.lax.map(entry, right, batch_size=plan.columns)
 
-        grams = jax.lax.map(line, x1, batch_size=plan.rows)
+    grams = jax.lax.map(line, x1, batch_size=plan.rows)
     if x2 is None:
-        return tuple((gram + gram.transpose(contraction.axes)) / 2 for gram in grams)
+        return tuple((gram + gram.transpose(task.contraction.axes)) / 2 for gram in grams)
     return grams
 
 
-def _check_result(plan: Plan, contraction: Contraction, groups: int) -> None:
-    needed = plan.n * plan.m * contraction.entries(plan.outputs) * plan.itemsize * groups
+def _check_result(plan: Plan, task: Task) -> None:
+    numbers = plan.n * plan.m * task.contraction.entries(plan.outputs) * len(task.groups)
+    needed = numbers * plan.itemsize
     available = physical_memory()
     if available is not None and needed > available:
         raise MemoryError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkit.empirical.alone import check_examples_alone
-from ntkit.empirical.blocks import compiled_diagonal, own_diagonal
+from ntkit.empirical.blocks import Task, compiled_diagonal, own_diagonal
 from ntkit.empirical.contraction import Contraction, Full, PerOutput, Traced
 from ntkit.empirical.function import (
     Function,
@@ -143,9 +143,10 @@ class EmpiricalNTK(Kernel):
         """`(1/O) Σ_op (∂_p f_o(x_i))²` for each point, without the matrix."""
         n = as_examples("EmpiricalNTK", x)
         with self._setting(x) as (params, left, known, concrete, numpy):
-            plan = self._plan(known, n, 1, Traced(), symmetric=False)
+            plan = self._plan(known, 1, 1, Traced(), symmetric=False)
+            plan = replace(plan, chunk=plan.together(n))
             run = compiled_diagonal if concrete else own_diagonal
-            result = run(self.f, plan.groups(None), plan.chunk, params, self._masks(), left)
+            result = run(self._task(plan, Traced()), params, self._masks(), left)
             return _checked(np.array(result) if numpy else result)
 
     def plan(
@@ -165,7 +166,7 @@ class EmpiricalNTK(Kernel):
         with self._setting(x1, x2) as (params, left, known, concrete, numpy):
             right = None if x2 is None else to_jax(x2)
             plan = self._plan(known, n, m, contraction, symmetric=x2 is None)
-            parts = (self.f, plan.groups(labels), plan, contraction, params, self._masks(), left, right)
+            parts = (self._task(plan, contraction, labels), plan, params, self._masks(), left, right)
             if not concrete:
                 return traced_grams(*parts)
             return tuple(_checked(gram if numpy else jnp.asarray(gram)) for gram in concrete_grams(*parts))
@@ -217,6 +218,9 @@ class EmpiricalNTK(Kernel):
                 memory_limit=int(self.memory_limit),
             )
         return self._seen[key]
+
+    def _task(self, plan: Plan, contraction: Contraction, labels: dict[int, str] | None = None) -> Task:
+        return Task(self.f, plan.groups(labels), contraction, plan.outputs, plan.chunk, plan.outputs_at_once)
 
     def _masks(self) -> dict[int, jax.Array]:
         if not isinstance(self.parameters, Mask):

@@ -1,7 +1,7 @@
 """Which derivatives are held in which form, in tiles of which size: the cost model of the tangent kernel."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal
 
@@ -20,6 +20,9 @@ Form = Literal["pairs", "shift", "gradients", "deferred", "rows"]
 
 CHUNK_BYTES = 3 * 2**23
 """What the derivatives of the examples evaluated together may take while they are computed: about a cache."""
+
+OUTPUTS_BYTES = 3 * 2**20
+"""What the cotangents of outputs that are taken at once may take: they should not leave the cache of a core or two."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,11 @@ class Plan:
         outputs: number of outputs k.
         leaves: one plan per leaf of the parameters that is differentiated, by number of the leaf.
         itemsize: bytes of a number.
-        passing: numbers that pass per example while its derivatives are computed.
+        passing: numbers that pass per example while its derivatives are computed; of all examples where outputs are
+            taken a few at once.
         chunk: examples whose derivatives are computed together.
         rows, columns: examples whose derivatives are kept at a time.
+        outputs_at_once: outputs whose derivatives are held together when all examples are; None for all of them.
         limit: bytes that derivatives may take.
     """
 
@@ -70,7 +75,13 @@ class Plan:
     chunk: int
     rows: int
     columns: int
+    outputs_at_once: int | None
     limit: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether all derivatives are held at a time."""
+        return self.rows >= self.n and (self.symmetric or self.columns >= self.m)
 
     @property
     def kept(self) -> int:
@@ -87,8 +98,15 @@ class Plan:
         """Memory beside parameters, inputs and result."""
         if self.method == "products":
             return self.limit
-        examples = self.rows if self.symmetric and self.rows >= self.n else self.rows + self.columns
+        if self.outputs_at_once is not None:
+            return self.itemsize * self.passing
+        examples = self.rows if self.symmetric and self.whole else self.rows + self.columns
         return self.itemsize * (self.kept * examples + self.passing * self.chunk)
+
+    def together(self, examples: int) -> int:
+        """How many of so many examples are best evaluated together."""
+        spare = self.limit - 2 * self.itemsize * self.kept
+        return _divisor(examples, min(CHUNK_BYTES, spare) // (self.itemsize * self.passing))
 
     def groups(self, labels: dict[int, str] | None) -> tuple[tuple[tuple[int, Form], ...], ...]:
         """Leaf numbers and forms, in one group or by label: what compiled code depends on."""
@@ -111,6 +129,8 @@ class Plan:
         if self.method == "products":
             return head
         head += f"; {self.rows} x {self.columns} at a time, evaluated by {self.chunk}"
+        if self.outputs_at_once is not None:
+            head += f", {self.outputs_at_once} outputs at once"
         width = max([len(leaf.name) for _, leaf in self.leaves], default=0)
         lines = [
             f"  {leaf.name:<{width}}  {leaf.shape!s:<18} {leaf.form:<10} {leaf.kept * self.itemsize:>10} bytes a point"
@@ -202,26 +222,7 @@ def make_plan(
     kept, itemsize = sum(plan.kept for _, plan in plans), known.itemsize
     least = itemsize * (2 * kept + passing)
     settled: Method = "layerwise" if any(plan.form != "rows" for _, plan in plans) else "jacobian"
-    if method == "products" or (method == "auto" and least > memory_limit):
-        return Plan(
-            "products", n, m, symmetric, known.outputs, tuple(plans), itemsize, passing, 1, n, m, memory_limit
-        )
-    if least > memory_limit:
-        raise ValueError(
-            f"{who} needs memory_limit >= {least} bytes for the derivatives of one point ({known.outputs} outputs, "
-            f"{sum(map(prod, known.shapes))} parameters), got {memory_limit}. Raise memory_limit, use float32 inputs, "
-            'a function with fewer outputs, or method="products".'
-        )
-    spare = memory_limit - 2 * itemsize * kept
-    chunk = _divisor(max(n, m), min(CHUNK_BYTES, spare) // (itemsize * passing))
-    room = (memory_limit // itemsize - passing * chunk) // max(kept, 1)
-    if (symmetric and n <= room) or n + m <= room:
-        rows, columns = n, m
-    else:
-        # Columns pass again for each tile of rows, and what rows defer is formed again for each tile of columns.
-        columns = max(1, min(m, room // 4))
-        rows = max(1, min(n, room - columns))
-    return Plan(
+    plan = Plan(
         settled,
         n,
         m,
@@ -230,11 +231,57 @@ def make_plan(
         tuple(plans),
         itemsize,
         passing,
-        chunk,
-        rows,
-        columns,
-        memory_limit,
+        chunk=1,
+        rows=n,
+        columns=m,
+        outputs_at_once=None,
+        limit=memory_limit,
     )
+    if method == "products" or (method == "auto" and least > memory_limit):
+        return replace(plan, method="products")
+    if least > memory_limit:
+        raise ValueError(
+            f"{who} needs memory_limit >= {least} bytes for the derivatives of one point ({known.outputs} outputs, "
+            f"{sum(map(prod, known.shapes))} parameters), got {memory_limit}. Raise memory_limit, use float32 inputs, "
+            'a function with fewer outputs, or method="products".'
+        )
+    few = _few_outputs_at_once(plan, known) if contraction.sums_outputs else plan
+    if few.outputs_at_once is not None and few.bytes <= memory_limit:
+        return few
+    chunk = plan.together(max(n, m))
+    room = (memory_limit // itemsize - passing * chunk) // max(kept, 1)
+    if (symmetric and n <= room) or n + m <= room:
+        return replace(plan, chunk=chunk)
+    # Columns pass again for each tile of rows, and what rows defer is formed again for each tile of columns.
+    columns = max(1, min(m, room // 4))
+    return replace(plan, chunk=chunk, rows=max(1, min(n, room - columns)), columns=columns)
+
+
+def _few_outputs_at_once(plan: Plan, known: Study) -> Plan:
+    """The plan with cotangents of a few outputs at a time, where nothing else is needed of the outputs.
+
+    That is so of layers that meet one position in each example: their cotangents enter by a Gram of their own.
+    """
+    uses = [known.structure.uses[number] for number, leaf in plan.leaves if leaf.form == "pairs"]
+    layers = [use for of_leaf in uses for use in of_leaf]
+    others = any(leaf.form not in ("pairs", "shift", "rows") for _, leaf in plan.leaves)
+    single = all(use.batches * use.positions == 1 and not isinstance(use.kind, Lookup) for use in layers)
+    if others or not layers or not single or len(layers) != len(uses):
+        return plan
+    examples = plan.n if plan.symmetric else plan.n + plan.m
+    rows = sum(prod(leaf.shape) for _, leaf in plan.leaves if leaf.form == "rows")
+    an_output = examples * (rows + sum(use.outputs for use in layers))
+    steps = -(-plan.outputs // max(1, OUTPUTS_BYTES // (plan.itemsize * an_output)))
+    steps = min(steps, plan.outputs)
+    if steps == 1:
+        return plan
+    at_once = -(-plan.outputs // steps)
+    passing = (
+        examples * (known.passing + sum(use.inputs for use in layers))
+        + 2 * at_once * an_output
+        + (len(layers) + 2) * plan.n * plan.m
+    )
+    return replace(plan, passing=passing, chunk=max(plan.n, plan.m), outputs_at_once=at_once)
 
 
 def _divisor(examples: int, most: int) -> int:
