@@ -14,7 +14,6 @@ and for expansions the bound that they report. `measure.target` holds the table.
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.oracles import duals, measure, networks, strategies
 from tests.oracles.networks import Dense
 from tests.oracles.table import ROWS
@@ -172,7 +171,7 @@ def check_network(layers, dtype, count):
 
 
 @settings(max_examples=15)
-@given(strategies.inputs(features=st.sampled_from([1, 3])))
+@given(strategies.inputs(features=(1, 3)))
 def test_a_relu_network_is_accurate_symmetric_and_positive_at_any_inputs(x):
     layers = deep("Relu", 2, 1.375, 0.125)
     network = measure.build(layers)
