@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import roots_legendre
-from tests.table import ALIKE, CLOSED, DISCONTINUOUS, EXPANDED, named, some_slow
+from tests.table import ALIKE, CLOSED, DISCONTINUOUS, EXPANDED, KIN, named, some_slow
 
 from ntkit import nn
 from ntkit.errors import KernelUndefinedError
@@ -95,7 +95,7 @@ def test_means_are_the_expectations_of_the_finite_activation(activation):
         assert np.isfinite(np.asarray(activation.mean(jnp.zeros(1)))).all()
 
 
-@pytest.mark.parametrize("activation", CLOSED, ids=named(CLOSED))
+@pytest.mark.parametrize("activation", some_slow(CLOSED, KIN), ids=named(CLOSED))
 def test_closed_forms_agree_with_the_expansion_of_the_same_function(activation):
     """Two derivations of one number: the tail bound of the expansion is the tolerance."""
     expansion = nn.Elementwise(activation, degree=512)
@@ -118,7 +118,7 @@ def test_second_moments_are_the_dual_at_full_correlation(activation):
         np.testing.assert_allclose(activation.second_moment(var), same, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("activation", ALL, ids=named(ALL))
+@pytest.mark.parametrize("activation", some_slow(ALL, ALIKE + KIN), ids=named(ALL))
 @given(
     var1=st.floats(0, 1e3),
     var2=st.floats(0, 1e3),
