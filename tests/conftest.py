@@ -7,11 +7,19 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # results are compared to tolerances derived for it
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Matrices of tests are small: a second thread of BLAS waits, at the full load of a core, more than it works. Of
+# libraries loaded later and of processes started here; NumPy's, loaded before this file, is told below.
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import jax
 import jaxtyping
 import pytest
+from threadpoolctl import threadpool_limits
+
+threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]), user_api="blas")
 
 jaxtyping.install_import_hook("ntkit", "beartype.beartype")
 

@@ -45,6 +45,14 @@ EXPANDED = (
 ALIKE = (nn.Sigmoid(), nn.Softplus(), nn.Mish(), nn.Selu())
 """Expansions by the same code as Tanh, Silu and Elu, on other functions: slow where the function does not matter."""
 
+KIN = (
+    nn.LeakyRelu(0.1), nn.Abs(), nn.Erf(), nn.Sin(), nn.Cos(0.9, 1.1, 0.2), nn.Monomial(3), nn.Hermite(2)
+)  # fmt: skip
+"""Those that share their duals' code with another one: PiecewiseLinear, Erf and Sin of other numbers, Polynomial.
+
+Their accuracy against the references is tested by default; what holds of code rather than numbers may be slow.
+"""
+
 DISCONTINUOUS = (nn.Step(), nn.Sign(), nn.RectifiedMonomial(0))
 """Activations with an NNGP kernel alone."""
 

@@ -6,37 +6,15 @@ import lineax
 import numpy as np
 import pytest
 import scipy.sparse.linalg
+from tests.empirical.gated import K, count_parameters, draw, draw_parameters, explicit_jacobian, network
 
 from ntkit.empirical import NTKOperator
 from ntkit.errors import AccuracyWarning, ConvergenceError
 
-N, M, K, WIDTH = 12, 5, 2, 8
-SIZE, PARAMETERS = N * K, 3 * WIDTH + WIDTH + WIDTH * K
-
-
-def network(params, x):
-    """Gated by the input, without which `J(x) J(x')ᵀ` would be symmetric block by block."""
-    (w, b), head = params["body"], params["head"]
-    return (2 + x[:, :K]) * (jnp.tanh(x @ w + b[None, :]) @ head)
-
-
-def draw(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-PARAMS = {"body": (draw(1, 3, WIDTH), draw(2, WIDTH)), "head": draw(3, WIDTH, K)}
+N, M, WIDTH = 12, 5, 8
+SIZE, PARAMETERS, PARAMS = N * K, count_parameters(WIDTH), draw_parameters(WIDTH)
 X1, X2 = draw(4, N, 3), draw(5, M, 3)
-
-
-def explicit_jacobian(x):
-    """(n k, P) in the order of the leaves, all points in one batch."""
-    with jax.enable_x64(True):
-        tree = jax.jacrev(lambda p: network(p, jnp.asarray(x)))(jax.tree_util.tree_map(jnp.asarray, PARAMS))
-        leaves = [np.array(leaf).reshape(len(x) * K, -1) for leaf in jax.tree_util.tree_leaves(tree)]
-    return np.concatenate(leaves, axis=1)
-
-
-J1, J2 = explicit_jacobian(X1), explicit_jacobian(X2)
+J1, J2 = (np.concatenate(explicit_jacobian(PARAMS, x)) for x in (X1, X2))
 GRAM, CROSS = J1 @ J1.T, J1 @ J2.T
 EIGENVALUES = np.linalg.eigvalsh(GRAM)
 OPERATOR = NTKOperator(network, PARAMS, X1)

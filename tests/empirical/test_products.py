@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.empirical.gated import K, count_parameters, draw, draw_parameters, explicit_jacobian, network
 
 from ntkit.empirical.products import (
     full_by_products,
@@ -19,36 +20,13 @@ from ntkit.empirical.products import (
 )
 from ntkit.empirical.tiles import bytes_per_example, plan
 
-N, M, K, WIDTH = 7, 6, 2, 16
-PARAMETERS = 3 * WIDTH + WIDTH + WIDTH * K
+N, M, WIDTH = 7, 6, 16
+PARAMETERS, PARAMS = count_parameters(WIDTH), draw_parameters(WIDTH)
+X1, X2 = draw(4, N, 3), draw(5, M, 3)
+J1, J2 = explicit_jacobian(PARAMS, X1), explicit_jacobian(PARAMS, X2)
+FULL = np.einsum("iap,jbp->ijab", J1, J2)
 BUDGETS = (14_000, 1)
 """Tiles of examples and chunks of vectors; one example and one vector at a time."""
-
-
-def network(params, x):
-    """tanh layers with a gate by the input, without which `J(x) J(x')ᵀ` would be symmetric block by block."""
-    (w, b), head = params["body"], params["head"]
-    return (2 + x[:, :K]) * (jnp.tanh(x @ w + b[None, :]) @ head)
-
-
-def draw(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-PARAMS = {"body": (draw(1, 3, WIDTH), draw(2, WIDTH)), "head": draw(3, WIDTH, K)}
-X1, X2 = draw(4, N, 3), draw(5, M, 3)
-
-
-def explicit_jacobian(x):
-    """(n, k, P) in the order of the leaves, all points in one batch: another path than the products'."""
-    with jax.enable_x64(True):
-        tree = jax.jacrev(lambda p: network(p, jnp.asarray(x)))(jax.tree_util.tree_map(jnp.asarray, PARAMS))
-        leaves = [np.array(leaf).reshape(len(x), K, -1) for leaf in jax.tree_util.tree_leaves(tree)]
-    return np.concatenate(leaves, axis=-1)
-
-
-J1, J2 = explicit_jacobian(X1), explicit_jacobian(X2)
-FULL = np.einsum("iap,jbp->ijab", J1, J2)
 
 
 @pytest.fixture(scope="module", autouse=True)

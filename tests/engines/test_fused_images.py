@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engines.test_fused import compiled_modules  # noqa: F401
 
 from ntkit import NTK, nn
 from ntkit.engines import choice, reference

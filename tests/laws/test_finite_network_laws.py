@@ -28,7 +28,7 @@ def two_hidden(width, activation, parametrization="ntk", outputs=1):
     )
 
 
-def fitted_exponent(errors):
+def fitted_exponent(errors, widths=WIDTHS):
     """Slope of log RMS error against log width, and its standard error.
 
     `errors` is (widths, seeds), relative. The mean square of S independent values has a standard error found from
@@ -37,7 +37,7 @@ def fitted_exponent(errors):
     squares = errors**2
     log_rms = 0.5 * np.log(squares.mean(axis=1))
     log_error = 0.5 * squares.std(axis=1, ddof=1) / squares.mean(axis=1) / np.sqrt(errors.shape[1])
-    centred = np.log(WIDTHS) - np.mean(np.log(WIDTHS))
+    centred = np.log(widths) - np.mean(np.log(widths))
     weights = centred / np.sum(centred**2)
     return float(weights @ log_rms), float(np.sqrt(np.sum((weights * log_error) ** 2)))
 
@@ -103,11 +103,15 @@ def relative_ntk_errors(network, seeds):
 def test_the_empirical_ntk_tends_to_the_ntk_at_the_rate_of_one_over_root_width(
     activation, parametrization, outputs
 ):
-    """Measured exponent −½ within four standard errors and 0.05 for the next order, 1/width."""
+    """Measured exponent −½ within four standard errors and 0.05 for the next order, 1/width.
+
+    At the smallest and the largest width, between which the third has next to no weight in a fit of a line.
+    """
+    widths = (WIDTHS[0], WIDTHS[-1])
     errors = np.stack(
-        [relative_ntk_errors(two_hidden(width, activation, parametrization, outputs), 40) for width in WIDTHS]
+        [relative_ntk_errors(two_hidden(width, activation, parametrization, outputs), 40) for width in widths]
     )
-    slope, standard_error = fitted_exponent(errors)
+    slope, standard_error = fitted_exponent(errors, widths)
     tolerance = 4 * standard_error + 0.05
     assert tolerance < 0.35  # neither 0 (another limit) nor -1 would pass
     assert slope == pytest.approx(-0.5, abs=tolerance)

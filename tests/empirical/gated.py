@@ -1,0 +1,35 @@
+"""A small network in float64 and its Jacobian by `jax.jacrev`, which products, sketches and operators are held to."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+K = 2
+"""Outputs."""
+
+
+def network(params, x):
+    """tanh layers with a gate by the input, without which `J(x) J(x')ᵀ` would be symmetric block by block."""
+    (w, b), head = params["body"], params["head"]
+    return (2 + x[:, :K]) * (jnp.tanh(x @ w + b[None, :]) @ head)
+
+
+def draw(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def draw_parameters(width):
+    """For points of three numbers."""
+    return {"body": (draw(1, 3, width), draw(2, width)), "head": draw(3, width, K)}
+
+
+def count_parameters(width):
+    return 3 * width + width + width * K
+
+
+def explicit_jacobian(params, x):
+    """(n, k, P) in the order of the leaves, all points in one batch: another path than that of products."""
+    with jax.enable_x64(True):
+        tree = jax.jacrev(lambda p: network(p, jnp.asarray(x)))(jax.tree_util.tree_map(jnp.asarray, params))
+        leaves = [np.array(leaf).reshape(len(x), K, -1) for leaf in jax.tree_util.tree_leaves(tree)]
+    return np.concatenate(leaves, axis=-1)
