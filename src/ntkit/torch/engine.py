@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from ntkit.engines.plan import tracked
 from ntkit.torch.factors import Factor, Form
@@ -76,6 +77,7 @@ def make_evaluation(problem: Problem, form: Form, method: str, memory_limit: int
     Raises:
         ValueError: when examples mix, a single one does not fit, or nothing can be done layer by layer as asked.
     """
+    problem = _channels_last(problem)
     structure = probe(problem.network, problem.first, method != "jacobian")
     if method == "layerwise" and not any(structure.sites.values()):
         raise ValueError(
@@ -86,6 +88,21 @@ def make_evaluation(problem: Problem, form: Form, method: str, memory_limit: int
     m = n if problem.second is None else len(problem.second)
     plan = make_plan(problem.network, structure, n, m, problem.second is None, form, memory_limit)
     return Evaluation(problem, structure, plan)
+
+
+def _channels_last(problem: Problem) -> Problem:
+    """Images arranged as a processor's convolutions like them, where the module takes them so (`view` may not)."""
+    network, first, second = problem.network, problem.first, problem.second
+    weight = next(iter(network.chosen.values()))
+    if weight.device.type != "cpu" or not any(
+        isinstance(part, nn.Conv2d) for part in network.module.modules()
+    ):
+        return problem
+    try:
+        network(network.chosen, first.rows(slice(2)).channels_last())
+    except RuntimeError:
+        return problem
+    return Problem(network, first.channels_last(), None if second is None else second.channels_last())
 
 
 def _tiles(n: int, m: int, size: int, symmetric: bool) -> list[tuple[slice, slice]]:

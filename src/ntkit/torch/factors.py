@@ -211,9 +211,9 @@ def write_gradients(out: torch.Tensor, inputs: torch.Tensor, cotangents: torch.T
         torch.bmm(left, right, out=place.view(len(inputs), left.shape[1], right.shape[2]))
 
 
-def grouped_gradients(inputs: torch.Tensor, cotangents: torch.Tensor, groups: int) -> torch.Tensor:
-    """The same for a weight whose groups of channels are multiplied apart, shape (k, n, p)."""
+def grouped_gradients(inputs: torch.Tensor, cotangents: torch.Tensor, groups: int, own: int) -> torch.Tensor:
+    """The same for a convolution whose groups of `own` input channels are multiplied apart, shape (k, n, p)."""
     k = len(cotangents)
     left = cotangents.unflatten(3, (groups, -1)).permute(1, 3, 0, 4, 2)  # n g k b s
-    right = inputs.unflatten(2, (groups, -1)).transpose(1, 2)  # n g s a
+    right = inputs.unflatten(2, (-1, groups, own)).permute(0, 3, 1, 2, 4).flatten(3)  # n g s a
     return (left.flatten(2, 3) @ right).unflatten(2, (k, -1)).permute(2, 0, 1, 3, 4).flatten(2)

@@ -163,7 +163,7 @@ class _Part:
         return self._layout.positions(values, trailing)
 
     def write(self, cotangents: torch.Tensor, out: torch.Tensor) -> None:
-        """Whole gradients in the order of the parameter, into `out` (k, n, p)."""
+        """Whole gradients, into `out` (k, n, p), in one order for all uses of the parameter."""
         k, n, _, b = cotangents.shape
         use: Use = self.use
         if use.kind == "outer" and use.groups == 1:
@@ -173,7 +173,7 @@ class _Part:
             result = cotangents.new_empty(k, n, b * self.inputs.shape[2])
             write_gradients(result, self.inputs, cotangents, use.transposed)
         elif use.kind == "outer":
-            result = grouped_gradients(self.inputs, cotangents, use.groups)
+            result = grouped_gradients(self.inputs, cotangents, use.groups, use.parameter.shape[1])
         elif use.kind == "sum":
             result = cotangents.sum(2)
         elif use.kind == "scale":
