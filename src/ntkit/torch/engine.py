@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ntkit.engines.plan import tracked
-from ntkit.torch.factors import Factor, Form
+from ntkit.torch.factors import Factor, Form, Memory
 from ntkit.torch.features import tile_factors
 from ntkit.torch.inputs import Batch
 from ntkit.torch.network import Problem
@@ -38,6 +38,7 @@ class Evaluation:
             for name in dict.fromkeys(groups.values())
         }
         tiles = _tiles(len(first), len(columns), plan.tile, second is None)
+        memory = Memory()
         held: tuple[int | None, Factors] = (None, {})
         for rows, others in tracked(tiles, len(tiles), "tangent kernel"):
             if held[0] != rows.start:
@@ -48,7 +49,7 @@ class Evaluation:
             shape = gram_shape(form, rows.stop - rows.start, others.stop - others.start, k)
             blocks = {name: template.new_zeros(shape) for name in result}
             for name, factor in left.items():
-                factor.add(form, blocks[groups[name]], right[name])
+                factor.add(form, blocks[groups[name]], right[name], memory)
             for name, block in blocks.items():
                 # Of a block against itself one triangle decides, so that rounding cannot make it unsymmetric.
                 block = _shaped(block.triu() + block.triu(1).mT if own else block, form, k)

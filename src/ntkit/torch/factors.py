@@ -13,8 +13,11 @@ import torch
 
 Form = Literal["traced", "outputs", "full"]
 
-SLAB = 1 << 20
-"""Numbers in one temporary of a contraction: 4 MiB in float32, small enough to stay in the cache."""
+SLAB = 1_000_000
+"""Numbers in one temporary of a contraction: 4 MB in float32, small enough to stay near the processor.
+
+No power of two, since rows of such lengths would compete for the same places of the cache.
+"""
 
 FULL = 4
 """A product of the gradients of all outputs does so much more with each number that slabs may be larger: this often."""
@@ -23,11 +26,25 @@ NARROW = 128
 """A symmetric product is made of strips of at least so many rows; narrower ones cost more than they save."""
 
 
+class Memory:
+    """Memory for the slabs of all parameters, taken once: fresh memory costs more than the product written to it."""
+
+    def __init__(self) -> None:
+        self._sides: dict[int, torch.Tensor] = {}
+
+    def take(self, side: int, count: int, like: torch.Tensor) -> torch.Tensor:
+        """A flat tensor of `count` numbers; what was taken before for this side is lost."""
+        if side not in self._sides or len(self._sides[side]) < count:
+            self._sides.pop(side, None)
+            self._sides[side] = like.new_empty(count)
+        return self._sides[side][:count]
+
+
 class Factor(ABC):
     """The gradients of one parameter for n examples and k outputs."""
 
     @abstractmethod
-    def add(self, form: Form, out: torch.Tensor, other: Any) -> None:
+    def add(self, form: Form, out: torch.Tensor, other: Any, memory: Memory) -> None:
         """Add the contraction with the gradients at other examples into `out` (with itself, its upper triangle)."""
 
     @abstractmethod
@@ -41,7 +58,7 @@ class Rows(Factor):
 
     values: torch.Tensor
 
-    def add(self, form: Form, out: torch.Tensor, other: Any) -> None:
+    def add(self, form: Form, out: torch.Tensor, other: Any, memory: Memory) -> None:
         left, right = self.values, other.values
         if form == "full":
             _add_product(out, left.flatten(0, 1), right.flatten(0, 1), other is self)
@@ -67,20 +84,20 @@ class Outer(Factor):
     cotangents: torch.Tensor
     pairs: bool
 
-    def add(self, form: Form, out: torch.Tensor, other: Any) -> None:
+    def add(self, form: Form, out: torch.Tensor, other: Any, memory: Memory) -> None:
         if self.pairs:
             self._add_pairs(form, out, other)
             return
         a, b = _aligned(self.inputs, other.inputs, self.cotangents.dtype)
-        left, g, h = Slabs(a, self.cotangents, form), self.cotangents, other.cotangents
-        right = left if other is self else Slabs(b, h, form)
+        left, g, h = Slabs(a, self.cotangents, form, memory, 0), self.cotangents, other.cotangents
+        right = left if other is self else Slabs(b, h, form, memory, 1)
         width = min(left.width, right.width)
         for outputs in (slice(o, o + left.outputs) for o in range(0, len(g), left.outputs)):
             for start in range(0, left.length, width):
                 part = slice(start, start + width)
                 rows = left.form(outputs, part)
                 columns = rows if other is self else right.form(outputs, part)
-                rows.add(form, out[outputs] if form == "outputs" else out, columns)
+                rows.add(form, out[outputs] if form == "outputs" else out, columns, memory)
 
     def _add_pairs(self, form: Form, out: torch.Tensor, other: "Outer") -> None:
         k, n, s, b = self.cotangents.shape
@@ -123,7 +140,7 @@ class Outer(Factor):
                 )
                 parts.append(((g @ g.mT) * inner).sum((1, 2)))
             return torch.cat(parts)
-        slabs = Slabs(self.inputs, self.cotangents, "traced")
+        slabs = Slabs(self.inputs, self.cotangents, "traced", Memory(), 0)
         result = self.inputs.new_zeros(n)
         for start in range(0, slabs.length, slabs.width):
             for o in range(k):
@@ -132,7 +149,7 @@ class Outer(Factor):
 
 
 class Slabs:
-    """Gradients formed a slab at a time, always in the same memory: fresh memory costs more than the product.
+    """Gradients formed a slab at a time, always in the same memory.
 
     Attributes:
         outputs: how many outputs are formed at a time.
@@ -140,7 +157,9 @@ class Slabs:
         width: how many of them make a slab.
     """
 
-    def __init__(self, inputs: torch.Tensor, cotangents: torch.Tensor, form: Form) -> None:
+    def __init__(
+        self, inputs: torch.Tensor, cotangents: torch.Tensor, form: Form, memory: Memory, side: int
+    ) -> None:
         k, n, _, b = cotangents.shape
         a = inputs.shape[2]
         self._inputs, self._cotangents, self._by_input = inputs, cotangents, a > b
@@ -148,7 +167,7 @@ class Slabs:
         self.length, other = max(a, b), min(a, b)
         most = (FULL * SLAB if form == "full" else SLAB) // (self.outputs * n * other)
         self.width = max(1, min(self.length, most))
-        self._memory = cotangents.new_empty(self.outputs * n * other * self.width)
+        self._memory = memory.take(side, self.outputs * n * other * self.width, cotangents)
 
     def form(self, outputs: slice, part: slice) -> Rows:
         """The gradients of some outputs with respect to a part of the weight; the former slab is lost."""
