@@ -6,13 +6,14 @@ Multiply-adds for n x m examples, k outputs, s positions, a inputs and b outputs
     gradients  (n + m) k (s + t) a b + n m k a b     full: (n + m) k (s + t) a b + n m k² a b
 
 where e stands for the entry-by-entry product and t for writing a gradient and reading it, both bound by memory.
+Of a matrix against itself a good half of n m is multiplied.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from ntkit.torch.factors import FULL, SLAB, Form
+from ntkit.torch.factors import FULL, NARROW, SLAB, Form
 from ntkit.torch.network import Network
 from ntkit.torch.probe import Site, Structure
 
@@ -147,18 +148,31 @@ def _line(
         return Line(name, "whole", k * count * size, whole)
     s, b = sum(site.positions for site in sites), first.outputs
     a = 0 if first.kind == "lookup" else first.inputs
-    pairs = n * m * s * s * (a + squared * (b + ELEMENTWISE) if form != "traced" else a + k * b + ELEMENTWISE)
+    each = k if form == "full" else 1
+    pairs = (
+        _products(n, m, symmetric, each * s)
+        * s
+        * s
+        * (a + squared * (b + ELEMENTWISE) if form != "traced" else a + k * b + ELEMENTWISE)
+    )
     # Tokens that do not occur on both sides meet nothing: at most n s of them count.
     wide = min(count // b, n * s) if first.kind == "lookup" else a
     formed = (n if symmetric else n + m) * k * s * wide * b
     touched = (n if symmetric else n + m) * k * wide * b * TOUCH
-    gradients = formed + touched + n * m * squared * wide * b
+    gradients = formed + touched + _products(n, m, symmetric, each) * squared * wide * b
     factors = s * ((a or 2) + k * b) * size  # tokens are integers of 8 bytes
     if pairs <= gradients:
         return Line(name, "pairs", factors, pairs)
     if k * count * size <= factors:
         return Line(name, "whole", k * count * size, formed + whole)
     return Line(name, "gradients", factors, gradients)
+
+
+def _products(n: int, m: int, symmetric: bool, each: int) -> int:
+    """How many pairs of examples are multiplied: of a symmetric matrix strips, `each` rows standing for an example."""
+    if not symmetric:
+        return n * m
+    return int(n * m * min(1.0, (1 + max(NARROW / (n * each), 1 / 8)) / 2))
 
 
 def gram_shape(form: Form, n: int, m: int, k: int) -> torch.Size:
