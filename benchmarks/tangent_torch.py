@@ -1,17 +1,18 @@
 """Time and memory of tangent kernels of PyTorch modules: ntkit.torch beside torch.func and nngeometry.
 
-    python benchmarks/tangent_torch.py [--peer PYTHON] [--points 32 128] [--repeats 5] [--only TEXT] [--out FOLDER]
+    python benchmarks/tangent_torch.py [--peer PYTHON] [--points 32 128] [--repeats 5] [--threads 1]
+        [--only TEXT] [--out FOLDER]
 
 PYTHON is the interpreter of an environment with `pip install nngeometry`; without one that part is left out. Every
-library runs in a process of its own, float32, and they take turns, so that a busy machine is equally busy for all. The
-first evaluation is not counted. `torch.func` is the Jacobian contraction of PyTorch's tutorial on tangent kernels;
+library runs in a process of its own, float32, and they take turns, so that a busy machine is equally busy for all.
+Times are processor seconds, which another program's load moves little; wall seconds are in the JSON file. The first
+evaluation is not counted. `torch.func` is the Jacobian contraction of PyTorch's tutorial on tangent kernels;
 nngeometry has the full kernel only, so it is not in the traced table's place but its own. Written to the folder:
 `tangent_torch.json` and `tangent_torch.md`.
 """
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -125,11 +126,9 @@ def evaluator(library: str, form: str, net: nn.Module):
     return contraction
 
 
-def work(library: str) -> None:
+def work(library: str, threads: int) -> None:
     """Answer lines of JSON {model, form, points} with {wall, cpu, memory, sum}."""
-    torch.set_num_threads(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
+    torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
     for line in sys.stdin:
         case = json.loads(line)
@@ -172,14 +171,15 @@ def main() -> None:
     parser.add_argument("--peer")
     parser.add_argument("--points", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()
     if options.worker:
-        work(options.worker)
+        work(options.worker, options.threads)
         return
     lines = [
-        "| case | ntkit s | torch.func s | nngeometry s | ratio | ntkit MiB | torch.func MiB | nngeometry MiB |"
+        "| CPU s: case | ntkit | torch.func | nngeometry | ratio | ntkit MiB | torch.func MiB | nngeometry MiB |"
     ]
     lines.append("|---|---|---|---|---|---|---|---|")
     print(*lines, sep="\n", flush=True)
@@ -191,7 +191,10 @@ def main() -> None:
         case = {"model": model, "form": form, "points": points}
         workers = {
             library: subprocess.Popen(
-                [options.peer if library == "nngeometry" else sys.executable, __file__, "--worker", library],
+                [
+                    *(options.peer if library == "nngeometry" else sys.executable, __file__),
+                    *("--worker", library, "--threads", str(options.threads)),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -224,13 +227,13 @@ def row(name: str, turns: dict[str, list[dict]]) -> str:
         return f"{statistics.median(result[what] for result in found):.3g}" if found else "-"
 
     middles = {
-        library: statistics.median(r["wall"] for r in found) for library, found in turns.items() if found
+        library: statistics.median(r["cpu"] for r in found) for library, found in turns.items() if found
     }
-    peers = [wall for library, wall in middles.items() if library != "ntkit"]
+    peers = [seconds for library, seconds in middles.items() if library != "ntkit"]
     ratio = f"{min(peers) / middles['ntkit']:.1f}" if peers else "-"
     names = ("ntkit", "torch.func", "nngeometry")
-    walls, memory = ([cell(library, what) for library in names] for what in ("wall", "memory"))
-    return "| " + " | ".join([name, *walls, ratio, *memory]) + " |"
+    seconds, memory = ([cell(library, what) for library in names] for what in ("cpu", "memory"))
+    return "| " + " | ".join([name, *seconds, ratio, *memory]) + " |"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from torch import nn  # noqa: E402
 
 from ntkit import GaussianProcess, gradient_flow  # noqa: E402
 from ntkit.torch import EmpiricalNTK  # noqa: E402
+from ntkit.torch.network import derivatives, make_problem  # noqa: E402
+from ntkit.torch.probe import probe  # noqa: E402
 
 ROUNDING = 1e-12
 """Relative to the largest entry: float64 sums of a few hundred products err by some 100 ε = 2e-14."""
@@ -112,6 +114,47 @@ def test_tiles_do_not_change_the_result(method, symmetric):
         gram, full = tiled(x1), tiled.full(x1)
         assert torch.equal(gram, gram.T)
         assert torch.equal(full, full.permute(1, 0, 3, 2))
+
+
+@pytest.mark.parametrize("case", ["cnn", "encoder", "folded, position first", "tied"])
+def test_one_output_after_another_finds_the_same(case, monkeypatch):
+    """As for large arrays: derivatives are put in their place output by output and block by block."""
+    from ntkit.torch import plan
+
+    build, arguments, shape = CASES[case]
+    module = make(build, *arguments)
+    kernel, x1, x2 = EmpiricalNTK(module), points(5, *shape), points(3, *shape, seed=1)
+    forms = (kernel, kernel.full)
+    expected = [form(x1, second) for form in forms for second in (x2, None)]
+    assert kernel.plan(x1).together
+    with derivatives(module):
+        problem = make_problem("a test", module, None, [name for name, _ in module.named_parameters()], x1)
+        structure = probe(problem.network, problem.first, True)
+    monkeypatch.setattr(plan, "SWEEP", 2 * structure.activations)
+    assert not kernel.plan(x1).together
+    assert kernel.plan(x1).block == 2
+    for ours, value in zip(
+        [form(x1, second) for form in forms for second in (x2, None)], expected, strict=True
+    ):
+        close(ours, value)
+
+
+class Flat(nn.Module):
+    """Ends in a `view`, which refuses images with their channels last in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.filter, self.head = nn.Conv2d(2, 3, 3), nn.Linear(3 * 4, 2)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.filter(x)).view(len(x), -1))
+
+
+def test_a_module_that_insists_on_its_layout_of_images_gets_it():
+    module, x = make(Flat), points(4, 2, 4, 4)
+    with pytest.raises(RuntimeError, match="view size is not compatible"):
+        module(x.contiguous(memory_format=torch.channels_last))
+    close(EmpiricalNTK(module).full(x), modules.blocks_by_brute_force(module, x))
 
 
 def test_layers_are_taken_layer_by_layer():

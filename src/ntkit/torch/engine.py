@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from ntkit.engines.plan import tracked
-from ntkit.torch.factors import Factor, Form
+from ntkit.torch.factors import Factor, Form, Memory
 from ntkit.torch.features import tile_factors
 from ntkit.torch.inputs import Batch
 from ntkit.torch.network import Problem
@@ -30,30 +31,32 @@ class Evaluation:
         first, second = self.problem.first, self.problem.second
         columns = first if second is None else second
         k, plan = self.structure.outputs, self.plan
-        template = next(iter(self.problem.network.chosen.values()))
+        template = next(iter(self.problem.network.chosen.values())).detach()
         groups = {line.name: group(line.name) for line in plan.lines}
         result = {
-            name: template.detach().new_zeros(gram_shape(form, len(first), len(columns), k))
+            name: template.new_empty(len(first), len(columns), *_trailing(form, k))
             for name in dict.fromkeys(groups.values())
         }
-        per_example = k if form == "full" else 1
         tiles = _tiles(len(first), len(columns), plan.tile, second is None)
+        memory = Memory()
         held: tuple[int | None, Factors] = (None, {})
         for rows, others in tracked(tiles, len(tiles), "tangent kernel"):
             if held[0] != rows.start:
-                held = (rows.start, {})
+                held = (None, {})
                 held = (rows.start, self._factors(first.rows(rows)))
             left, own = held[1], second is None and rows == others
             right = left if own else self._factors(columns.rows(others))
-            place = tuple(slice(part.start * per_example, part.stop * per_example) for part in (rows, others))
+            shape = gram_shape(form, rows.stop - rows.start, others.stop - others.start, k)
+            blocks = {name: template.new_zeros(shape) for name in result}
             for name, factor in left.items():
-                factor.add(form, result[groups[name]][..., place[0], place[1]], right[name])
-            if second is None:
-                for gram in result.values():
-                    _mirror(gram, *place)
-        return {
-            name: _checked(self.problem.network.who, _shaped(gram, form, k)) for name, gram in result.items()
-        }
+                factor.add(form, blocks[groups[name]], right[name], memory)
+            for name, block in blocks.items():
+                # Of a block against itself one triangle decides, so that rounding cannot make it unsymmetric.
+                block = _shaped(block.triu() + block.triu(1).mT if own else block, form, k)
+                result[name][rows, others] = block
+                if second is None and not own:
+                    result[name][others, rows] = _turned(block)
+        return {name: _checked(self.problem.network.who, gram) for name, gram in result.items()}
 
     def squares(self) -> torch.Tensor:
         """`Σ_o Σ_p J_op²` for every example, shape (n,)."""
@@ -75,6 +78,7 @@ def make_evaluation(problem: Problem, form: Form, method: str, memory_limit: int
     Raises:
         ValueError: when examples mix, a single one does not fit, or nothing can be done layer by layer as asked.
     """
+    problem = _channels_last(problem)
     structure = probe(problem.network, problem.first, method != "jacobian")
     if method == "layerwise" and not any(structure.sites.values()):
         raise ValueError(
@@ -87,6 +91,21 @@ def make_evaluation(problem: Problem, form: Form, method: str, memory_limit: int
     return Evaluation(problem, structure, plan)
 
 
+def _channels_last(problem: Problem) -> Problem:
+    """Images arranged as a processor's convolutions like them, where the module takes them so (`view` may not)."""
+    network, first, second = problem.network, problem.first, problem.second
+    weight = next(iter(network.chosen.values()))
+    if weight.device.type != "cpu" or not any(
+        isinstance(part, nn.Conv2d) for part in network.module.modules()
+    ):
+        return problem
+    try:
+        network(network.chosen, first.rows(slice(2)).channels_last())
+    except RuntimeError:
+        return problem
+    return Problem(network, first.channels_last(), None if second is None else second.channels_last())
+
+
 def _tiles(n: int, m: int, size: int, symmetric: bool) -> list[tuple[slice, slice]]:
     return [
         (slice(top, min(top + size, n)), slice(left, min(left + size, m)))
@@ -95,21 +114,22 @@ def _tiles(n: int, m: int, size: int, symmetric: bool) -> list[tuple[slice, slic
     ]
 
 
-def _mirror(gram: torch.Tensor, rows: slice, columns: slice) -> None:
-    """Of a matrix against itself one triangle decides, so that rounding cannot make it unsymmetric."""
-    block = gram[..., rows, columns]
-    if rows == columns:
-        gram[..., rows, columns] = block.triu() + block.triu(1).mT
-    else:
-        gram[..., columns, rows] = block.mT
+def _trailing(form: Form, k: int) -> tuple[int, ...]:
+    return {"traced": (), "outputs": (k,), "full": (k, k)}[form]
 
 
-def _shaped(gram: torch.Tensor, form: Form, k: int) -> torch.Tensor:
+def _shaped(block: torch.Tensor, form: Form, k: int) -> torch.Tensor:
+    """Examples first: (n, m), (n, m, k) or (n, m, k, k)."""
     if form == "outputs":
-        return gram.permute(1, 2, 0).contiguous()
+        return block.permute(1, 2, 0)
     if form == "full":
-        return gram.unflatten(0, (-1, k)).unflatten(2, (-1, k)).transpose(1, 2).contiguous()
-    return gram
+        return block.unflatten(1, (k, -1)).unflatten(0, (k, -1)).permute(1, 3, 0, 2)
+    return block
+
+
+def _turned(block: torch.Tensor) -> torch.Tensor:
+    block = block.transpose(0, 1)
+    return block.mT if block.ndim == 4 else block
 
 
 def _checked(who: str, result: torch.Tensor) -> torch.Tensor:

@@ -47,6 +47,15 @@ class Batch:
 
         return Batch({name: convert(value) for name, value in self.values.items()}, self.named, self.numpy)
 
+    def channels_last(self) -> "Batch":
+        """Images with their channels last in memory; the numbers and shapes are the same."""
+
+        def convert(value: torch.Tensor) -> torch.Tensor:
+            image = value.ndim == 4 and value.is_floating_point()
+            return value.contiguous(memory_format=torch.channels_last) if image else value
+
+        return Batch({name: convert(value) for name, value in self.values.items()}, self.named, self.numpy)
+
     def floating(self) -> list[torch.dtype]:
         """The dtypes of the floating tensors."""
         return [value.dtype for value in self.values.values() if value.is_floating_point()]

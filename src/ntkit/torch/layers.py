@@ -106,7 +106,11 @@ def _layer(module: Any, x: torch.Tensor, weight: Use, channels: int) -> Layer:
 
 
 def patches(module: Any, x: torch.Tensor) -> torch.Tensor:
-    """The receptive fields of a convolution, shape (n, positions, channels x kernel), in the order of its weight."""
+    """The receptive fields of a convolution, shape (n, positions, kernel x channels).
+
+    Channels come last, other than in the weight: whole pieces of memory are copied if they do in `x`. No contraction
+    depends on the order of a weight's entries.
+    """
     dimensions = x.ndim - 2
     if isinstance(module.padding, str):
         total = [step * (size - 1) for step, size in zip(module.dilation, module.kernel_size, strict=True)]
@@ -116,10 +120,10 @@ def patches(module: Any, x: torch.Tensor) -> torch.Tensor:
     if any(side for pair in sides for side in pair):
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
         x = F.pad(x, [side for pair in reversed(sides) for side in pair], mode=mode)
+    x = x.movedim(1, -1).contiguous()
     for axis in range(dimensions):
         size, stride, step = module.kernel_size[axis], module.stride[axis], module.dilation[axis]
-        x = x.unfold(axis + 2, step * (size - 1) + 1, stride)[..., ::step]
-    # (n, c, positions ..., kernel ...) to (n, positions, c x kernel)
-    count = x.shape[2 : 2 + dimensions].numel()
-    x = x.movedim(1, 1 + dimensions)
-    return x.reshape(x.shape[0], count, -1)
+        x = x.unfold(axis + 1, step * (size - 1) + 1, stride)[..., ::step]
+    # (n, positions ..., c, kernel ...) to (n, positions, kernel x c)
+    count = x.shape[1 : 1 + dimensions].numel()
+    return x.movedim(1 + dimensions, -1).reshape(x.shape[0], count, -1)

@@ -3,24 +3,31 @@
 Multiply-adds for n x m examples, k outputs, s positions, a inputs and b outputs of a layer:
 
     pairs      n m s² (a + k b + e)                  full: n m s² (a + k² b + k² e)
-    gradients  (n + m) k s a b + n m k a b           full: (n + m) k s a b + n m k² a b
+    gradients  (n + m) k (s + t) a b + n m k a b     full: (n + m) k (s + t) a b + n m k² a b
 
-where e = 8 stands for the entry-by-entry product, which is bound by memory.
+where e stands for the entry-by-entry product and t for writing a gradient and reading it, both bound by memory.
+Of a matrix against itself a good half of n m is multiplied.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from ntkit.torch.factors import SLAB, Form
+from ntkit.torch.factors import FULL, NARROW, SLAB, Form
 from ntkit.torch.network import Network
 from ntkit.torch.probe import Site, Structure
 
 ELEMENTWISE = 8
 """What an entry-by-entry product costs in multiply-adds of a matrix product."""
 
+TOUCH = 32
+"""What it costs to write a number of a gradient and to read it, in the same unit."""
+
 BLOCK_BYTES = 1 << 26
 """What the taps of examples evaluated together should take, to stay near the processor."""
+
+SWEEP = 1 << 21
+"""Numbers at the taps of a block, on a processor: one output after another where there are as many."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,14 @@ class Plan:
         outputs: k.
         tile: examples whose factors are kept at a time, for rows and for columns.
         block: examples evaluated at a time.
+        together: whether one sweep finds the derivatives of all outputs.
     """
 
     lines: tuple[Line, ...]
     outputs: int
     tile: int
     block: int
+    together: bool
 
     def __str__(self) -> str:
         width = max(9, *(len(line.name) for line in self.lines))
@@ -90,10 +99,11 @@ def make_plan(
         else:
             lines.append(_line(name, structure.sites[name], count, k, n, m, symmetric, form, size))
     kept = sum(line.bytes for line in lines)
-    # Evaluated examples hold activations, k cotangents at each tap, and ordinary gradients once more.
-    passing = size * structure.activations * (1 + 2 * k)
-    passing += 2 * sum(line.bytes for line in lines if line.method == "jacobian")
-    needed = passing + 2 * kept
+    # Evaluated examples hold activations and patches; a sweep at each tap its cotangents, twice while they are formed.
+    inputs = sum(site.positions * site.inputs for sites in structure.sites.values() for site in sites)
+    single = size * (4 * structure.activations + inputs)
+    single += 2 * sum(line.bytes for line in lines if line.method == "jacobian")
+    needed = single + 2 * kept
     if needed > memory_limit:
         dearest = max(lines, key=lambda line: line.bytes)
         raise ValueError(
@@ -101,11 +111,20 @@ def make_plan(
             f"{dearest.name!r} takes {2 * dearest.bytes}), got {memory_limit}. Raise memory_limit, pick fewer outputs "
             "with outputs=, or fewer parameters with parameters=."
         )
-    slabs = 3 * SLAB * size
+    slabs = 2 * SLAB * size * (FULL if form == "full" else 1)
     room = max(memory_limit - slabs, memory_limit // 2)
-    block = max(1, min(n + m, BLOCK_BYTES // max(1, passing), room // (2 * max(1, passing))))
-    tile = max(1, min(max(n, m), (room - block * passing) // max(1, 2 * kept)))
-    return Plan(tuple(lines), k, int(tile), int(min(block, tile)))
+    # On a processor arrays that leave its cache are better swept one output after another.
+    passing = single + size * structure.activations * 2 * k
+    together = next(iter(network.chosen.values())).is_cuda or max(n, m) * structure.activations < SWEEP
+    together = together and passing + 2 * kept <= memory_limit
+    passing = passing if together else single
+    numbers = SWEEP // max(1, structure.activations)
+    block = max(
+        1, min(n + m, BLOCK_BYTES // max(1, passing) if together else numbers, room // (2 * max(1, passing)))
+    )
+    tile = int(max(1, min(max(n, m), (room - block * passing) // max(1, 2 * kept))))
+    block = -(-tile // -(-tile // min(block, tile)))  # as many blocks, but alike
+    return Plan(tuple(lines), k, tile, int(block), together)
 
 
 def _line(
@@ -129,11 +148,18 @@ def _line(
         return Line(name, "whole", k * count * size, whole)
     s, b = sum(site.positions for site in sites), first.outputs
     a = 0 if first.kind == "lookup" else first.inputs
-    pairs = n * m * s * s * (a + squared * (b + ELEMENTWISE) if form != "traced" else a + k * b + ELEMENTWISE)
+    each = k if form == "full" else 1
+    pairs = (
+        _products(n, m, symmetric, each * s)
+        * s
+        * s
+        * (a + squared * (b + ELEMENTWISE) if form != "traced" else a + k * b + ELEMENTWISE)
+    )
     # Tokens that do not occur on both sides meet nothing: at most n s of them count.
     wide = min(count // b, n * s) if first.kind == "lookup" else a
     formed = (n if symmetric else n + m) * k * s * wide * b
-    gradients = formed + n * m * squared * wide * b
+    touched = (n if symmetric else n + m) * k * wide * b * TOUCH
+    gradients = formed + touched + _products(n, m, symmetric, each) * squared * wide * b
     factors = s * ((a or 2) + k * b) * size  # tokens are integers of 8 bytes
     if pairs <= gradients:
         return Line(name, "pairs", factors, pairs)
@@ -142,6 +168,13 @@ def _line(
     return Line(name, "gradients", factors, gradients)
 
 
+def _products(n: int, m: int, symmetric: bool, each: int) -> int:
+    """How many pairs of examples are multiplied: of a symmetric matrix strips, `each` rows standing for an example."""
+    if not symmetric:
+        return n * m
+    return int(n * m * min(1.0, (1 + max(NARROW / (n * each), 1 / 8)) / 2))
+
+
 def gram_shape(form: Form, n: int, m: int, k: int) -> torch.Size:
     """The shape of the matrix that contractions add into."""
-    return torch.Size({"traced": (n, m), "outputs": (k, n, m), "full": (n * k, m * k)}[form])
+    return torch.Size({"traced": (n, m), "outputs": (k, n, m), "full": (k * n, k * m)}[form])
