@@ -100,31 +100,38 @@ class Outer(Factor):
                 rows.add(form, out[outputs] if form == "outputs" else out, columns, memory)
 
     def _add_pairs(self, form: Form, out: torch.Tensor, other: "Outer") -> None:
+        if form == "full":
+            self._add_full_pairs(out, other)
+            return
         k, n, s, b = self.cotangents.shape
         m = other.cotangents.shape[1]
-        entries = m * s * s * (k * k if form == "full" else k if form == "outputs" else 1)
-        each = s * k if form == "full" else s
-        whole = torch.zeros_like(out) if form == "full" and other is self else out
-        for rows, columns in _strips(n, m, other is self, each, max(1, SLAB // entries)):
+        entries = m * s * s * (k if form == "outputs" else 1)
+        for rows, columns in _strips(n, m, other is self, s, max(1, SLAB // entries)):
             left, right = self.cotangents[:, rows], other.cotangents[:, columns]
             inner = _gram(self.inputs[rows], other.inputs[columns], left.dtype)
             if form == "traced":
                 left, right = (part.permute(1, 2, 0, 3).reshape(-1, k * b) for part in (left, right))
                 gram = (left @ right.mT).mul_(inner)
                 out[rows, columns] += gram if s == 1 else gram.reshape(len(gram) // s, s, -1, s).sum((1, 3))
-            elif form == "outputs":
+            else:
                 gram = (left.flatten(1, 2) @ right.flatten(1, 2).mT).mul_(inner[None])
                 out[:, rows, columns] += gram.unflatten(2, (-1, s)).unflatten(1, (-1, s)).sum((2, 4))
-            else:
-                gram = left.reshape(-1, b) @ right.reshape(-1, b).mT
-                gram = gram.view(k, left.shape[1], s, k, -1, s)
-                gram = gram.mul_(inner.view(1, left.shape[1], s, 1, -1, s))
-                place = whole.view(k, n, k, m)[:, rows, :, columns]
-                place += gram[:, :, 0, :, :, 0] if s == 1 else gram.sum((2, 5))
-        if whole is not out:  # of the examples one triangle was found, but one of outputs and examples is due
-            found = whole.view(k, n, k, n).transpose(1, 2)
-            found = found.triu() + found.triu(1).transpose(0, 1).mT
-            out += found.transpose(1, 2).reshape(k * n, k * n)
+
+    def _add_full_pairs(self, out: torch.Tensor, other: "Outer") -> None:
+        """Each output with all, or of a symmetric kernel with those from itself on."""
+        k, n, s, b = self.cotangents.shape
+        m = other.cotangents.shape[1]
+        place = out.view(k, n, k, m)
+        step = max(1, SLAB // (m * s * s * k))
+        for rows in (slice(start, start + step) for start in range(0, n, step)):
+            inner = _gram(self.inputs[rows], other.inputs, self.cotangents.dtype).view(-1, s, 1, m, s)
+            for o in range(k):
+                first = o if other is self else 0
+                left, right = self.cotangents[o, rows], other.cotangents[first:]
+                gram = (
+                    (left.reshape(-1, b) @ right.reshape(-1, b).mT).view(-1, s, k - first, m, s).mul_(inner)
+                )
+                place[o, rows, first:] += gram[:, 0, :, :, 0] if s == 1 else gram.sum((1, 4))
 
     def squares(self) -> torch.Tensor:
         k, n, s, b = self.cotangents.shape
