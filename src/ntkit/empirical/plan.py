@@ -100,12 +100,13 @@ class Plan:
             return self.limit
         if self.outputs_at_once is not None:
             return self.itemsize * self.passing
-        examples = self.rows if self.symmetric and self.whole else self.rows + self.columns
+        # A tile that is multiplied with itself is cut into pieces, which takes a copy.
+        examples = self.rows * (1 + self.symmetric) + (0 if self.symmetric and self.whole else self.columns)
         return self.itemsize * (self.kept * examples + self.passing * self.chunk)
 
     def together(self, examples: int) -> int:
         """How many of so many examples are best evaluated together."""
-        spare = self.limit - 2 * self.itemsize * self.kept
+        spare = self.limit - (2 + self.symmetric) * self.itemsize * self.kept
         return _divisor(examples, min(CHUNK_BYTES, spare) // (self.itemsize * self.passing))
 
     def groups(self, labels: dict[int, str] | None) -> tuple[tuple[tuple[int, Form], ...], ...]:
@@ -220,7 +221,7 @@ def make_plan(
     if not whole:
         plans = _with_shifts(plans, known.structure, chosen)
     kept, itemsize = sum(plan.kept for _, plan in plans), known.itemsize
-    least = itemsize * (2 * kept + passing)
+    least = itemsize * ((2 + symmetric) * kept + passing)
     settled: Method = "layerwise" if any(plan.form != "rows" for _, plan in plans) else "jacobian"
     plan = Plan(
         settled,
@@ -250,11 +251,12 @@ def make_plan(
         return few
     chunk = plan.together(max(n, m))
     room = (memory_limit // itemsize - passing * chunk) // max(kept, 1)
-    if (symmetric and n <= room) or n + m <= room:
+    if (2 * n if symmetric else n + m) <= room:
         return replace(plan, chunk=chunk)
     # Columns pass again for each tile of rows, and what rows defer is formed again for each tile of columns.
-    columns = max(1, min(m, room // 4))
-    return replace(plan, chunk=chunk, rows=max(1, min(n, room - columns)), columns=columns)
+    columns = _multiple(chunk, min(m, room // 4))
+    rows = _multiple(chunk, min(n, (room - columns) // (1 + symmetric)))
+    return replace(plan, chunk=chunk, rows=rows, columns=columns)
 
 
 def _few_outputs_at_once(plan: Plan, known: Study) -> Plan:
@@ -282,6 +284,11 @@ def _few_outputs_at_once(plan: Plan, known: Study) -> Plan:
         + (len(layers) + 2) * plan.n * plan.m
     )
     return replace(plan, passing=passing, chunk=max(plan.n, plan.m), outputs_at_once=at_once)
+
+
+def _multiple(chunk: int, most: int) -> int:
+    """At most `most` examples, in whole chunks if there is room for one."""
+    return max(1, most - most % chunk if most >= chunk else most)
 
 
 def _divisor(examples: int, most: int) -> int:
