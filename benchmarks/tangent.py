@@ -7,8 +7,8 @@ convolutional network on 32x32x3 and a 2-layer transformer encoder (32 tokens, 1
 kernel of N points with themselves, traced over outputs and with all pairs of outputs. Every case runs in a process of
 its own, and the libraries take turns; the first evaluation compiles and is not counted. Printed are medians in
 milliseconds, and in brackets the peak memory in MiB of the process during an evaluation above what it held before, less
-the result. A case that would take more than 12 GiB for Jacobians, or that fails, is left out. `tangent.json` and
-`tangent.md` are written to the folder.
+the result. A case that would take more than 12 GiB for Jacobians, or that fails, is left out. `tangent.json`,
+`tangent.md` and `tangent.svg` are written to the folder.
 """
 
 import argparse
@@ -141,6 +141,32 @@ def main() -> None:
     rule = "|---" * (len(LIBRARIES) + 3) + "|\n"
     body = "".join(line(case, row) + "\n" for case, row in found.items())
     (arguments.out / "tangent.md").write_text(head + rule + body)
+    draw(found, arguments.out / "tangent.svg")
+
+
+def draw(found: dict[str, dict], path: Path) -> None:
+    """Milliseconds and peak memory of every case as a picture, SVG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (times, memory) = plt.subplots(
+        1, 2, figsize=(12, 0.3 * len(found) + 1.2), layout="constrained", sharey=True
+    )
+    names = list(found)[::-1]
+    for library, colour in zip(LIBRARIES, ("#0072B2", "#CCBB44", "#D55E00", "#999999"), strict=True):
+        kept = [(place, found[name][library]) for place, name in enumerate(names) if found[name].get(library)]
+        places = [place for place, _ in kept]
+        middles = [statistics.median(value["seconds"]) * 1e3 for _, value in kept]
+        times.plot(middles, places, "o", color=colour, label=library)
+        memory.plot([max(value["peak"] / 2**20, 1) for _, value in kept], places, "o", color=colour)
+    times.set(xscale="log", xlabel="milliseconds", yticks=range(len(names)), yticklabels=names)
+    memory.set(xscale="log", xlabel="MiB at the peak (1 or less: 1)")
+    for axes in (times, memory):
+        axes.grid(axis="x", alpha=0.3)
+    times.legend(fontsize="small", loc="lower right")
+    figure.savefig(path)
 
 
 def line(case: str, row: dict) -> str:
