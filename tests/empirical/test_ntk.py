@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.empirical.gated import looped
 
 from ntkit.empirical import EmpiricalNTK
 
@@ -138,6 +139,19 @@ def test_few_parameters_and_many_outputs_use_forward_mode():
     by_hand = np.stack([3 * w[0] ** 2 * x * order, np.ones((4, 5))], axis=-1)
     expected = np.einsum("nap,mbp->nmab", by_hand, by_hand)
     np.testing.assert_allclose(EmpiricalNTK(f, w).full(x), expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_products_with_a_loop_of_unknown_length_are_refused_with_the_remedy(nested):
+    """Forward mode alone passes it, also where it stands within a loop of known length."""
+
+    def scanned(w, x):
+        return jax.lax.scan(lambda carry, _: (looped(w, carry), None), x, None, length=2)[0]
+
+    kernel = EmpiricalNTK(scanned if nested else looped, np.eye(3), method="products")
+    for call in (kernel, kernel.full, jax.jit(kernel)):
+        with pytest.raises(ValueError, match=r'EmpiricalNTK needs f .* lax.scan or .* or method="auto"'):
+            call(points(4, d=3))
 
 
 def test_inputs_may_be_images_or_scalars():

@@ -6,7 +6,15 @@ import lineax
 import numpy as np
 import pytest
 import scipy.sparse.linalg
-from tests.empirical.gated import K, count_parameters, draw, draw_parameters, explicit_jacobian, network
+from tests.empirical.gated import (
+    K,
+    count_parameters,
+    draw,
+    draw_parameters,
+    explicit_jacobian,
+    looped,
+    network,
+)
 
 from ntkit.empirical import NTKOperator
 from ntkit.errors import AccuracyWarning, ConvergenceError
@@ -201,3 +209,19 @@ class TestErrorsSayWhatToDo:
             OPERATOR.eigenvalues(1, "middle")
         with pytest.raises(ValueError, match="products >= 4, got 3"):
             OPERATOR.estimate_trace(jax.random.key(0), products=3)
+
+
+def test_a_loop_of_unknown_length_is_refused_with_the_remedy():
+    operator = NTKOperator(looped, np.eye(3), X1)
+    single = NTKOperator(looped, np.eye(3, dtype=np.float32), X1.astype(np.float32))
+    calls = (
+        lambda: operator @ np.ones(3 * N),
+        operator.diagonal,
+        lambda: single.as_lineax().mv(jnp.ones(3 * N)),
+        lambda: operator.eigenvalues(1),
+        lambda: operator.estimate_trace(jax.random.key(0), 4),
+        lambda: operator.solve(np.ones(3 * N)),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=r"NTKOperator needs f .* lax.scan or .* or EmpiricalNTK"):
+            call()

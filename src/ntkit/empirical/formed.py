@@ -24,7 +24,9 @@ def formed_sums(
     outputs, batches, _, width = left[0].came_out.shape[1:]
     inputs = left[0].went_in.shape[-1]
     most = PART_BYTES // (examples * batches * left[0].came_out.dtype.itemsize)
-    parts = _parts((outputs if contraction.sums_outputs else 1, width, inputs), outputs * width * inputs, most)
+    parts = _parts(
+        (outputs if contraction.sums_outputs else 1, width, inputs), outputs * width * inputs, most
+    )
     count = prod(parts)
 
     def blocks(part: Any) -> list[jax.Array]:

@@ -1,6 +1,7 @@
 """What is asked of a finite function `f(params, x)`: floating parameters, inputs (n, ...), outputs (n, k)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -149,6 +150,25 @@ def as_params(who: str, params: Params, dtype: Any) -> Params:
 def _as_array(leaf: Any, dtype: Any) -> jax.Array:
     """A conversion that does nothing still takes JAX tens of microseconds, for every leaf of every call."""
     return leaf if isinstance(leaf, jax.Array) and leaf.dtype == dtype else jnp.array(leaf, dtype=dtype)
+
+
+@contextmanager
+def reverse_derivatives(who: str, remedy: str) -> Iterator[None]:
+    """Where reverse-mode derivatives of f are taken: JAX's refusal names neither the argument nor the way out.
+
+    Raises:
+        ValueError: for a function with a loop of unknown length.
+    """
+    try:
+        yield
+    except ValueError as error:
+        # JAX alone sees the loops inside of other loops; it has no class of its own for this error.
+        if "Reverse-mode differentiation does not work" not in str(error):
+            raise
+        raise ValueError(
+            f"{who} needs f with reverse-mode derivatives, got a loop of unknown length (lax.while_loop, or fori_loop "
+            f"with traced bounds). Use lax.scan or fori_loop with static bounds, or {remedy}."
+        ) from error
 
 
 def one_example(f: Callable[[Params, Any], Any]) -> Callable[[Params, Any], jax.Array]:

@@ -22,6 +22,7 @@ from ntkit.empirical.function import (
     as_params,
     check_function,
     count_joined_outputs,
+    reverse_derivatives,
     working_dtype,
 )
 from ntkit.empirical.gram import concrete_grams, traced_grams
@@ -29,6 +30,8 @@ from ntkit.empirical.plan import Plan, Study, make_plan, study
 from ntkit.empirical.selection import Mask, Parameters, as_parameters, chosen_leaves, names_of
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
+
+FORWARD = 'method="auto" with memory_limit enough for the Jacobian of a point, which it takes by forward mode'
 
 
 @jax.tree_util.register_pytree_node_class
@@ -180,7 +183,7 @@ class EmpiricalNTK(Kernel):
         given = is_concrete((self.params, x, other))
         numpy = given and is_numpy(*jax.tree_util.tree_leaves((x, other)))
         dtype = working_dtype(self.params, x)
-        with precision(dtype) if numpy else nullcontext():
+        with precision(dtype) if numpy else nullcontext(), reverse_derivatives("EmpiricalNTK", FORWARD):
             params = as_params("EmpiricalNTK", self.params, dtype)
             inputs = to_jax(x)
             known = self._study(params, inputs, given)

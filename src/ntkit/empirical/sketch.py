@@ -17,6 +17,7 @@ from ntkit.empirical.function import (
     as_params,
     check_function,
     count_joined_outputs,
+    reverse_derivatives,
     working_dtype,
 )
 from ntkit.kernels.base import Kernel
@@ -203,5 +204,6 @@ class SketchedNTK(Kernel):
         arguments = (self.f, params, x)
         method = self.method or projection.cheaper_projection(*arguments, self.dimension, self.memory_limit)
         project = _forward if method == "forward" else _reverse
-        result = project(*arguments, self.key, dimension=self.dimension, memory_limit=self.memory_limit)
+        with reverse_derivatives("SketchedNTK", 'method="forward"'):
+            result = project(*arguments, self.key, dimension=self.dimension, memory_limit=self.memory_limit)
         return result / np.sqrt(self.dimension).astype(result.dtype)
