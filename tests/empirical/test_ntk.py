@@ -7,6 +7,7 @@ import pytest
 from tests.empirical.gated import looped
 
 from ntkit.empirical import EmpiricalNTK
+from ntkit.empirical.function import as_params
 
 EPSILON = {np.float32: 1.2e-7, np.float64: 2.3e-16}
 
@@ -152,6 +153,26 @@ def test_products_with_a_loop_of_unknown_length_are_refused_with_the_remedy(nest
     for call in (kernel, kernel.full, jax.jit(kernel)):
         with pytest.raises(ValueError, match=r'EmpiricalNTK needs f .* lax.scan or .* or method="auto"'):
             call(points(4, d=3))
+
+
+def test_the_dtype_of_a_parameter_is_read_from_the_array_and_other_leaves_are_looked_at(monkeypatch):
+    """`jnp.result_type` takes microseconds for every leaf of every call."""
+    for leaf, named in (
+        (np.arange(3), "int"),
+        (jnp.arange(3), "int"),
+        (3, "int"),
+        (jax.random.key(0), "key"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"someone needs floating-point parameters, got {named}.*\['w'\]"
+        ):
+            as_params("someone", {"w": leaf}, np.float32)
+    assert as_params("someone", [0.5, jnp.ones(2, jnp.bfloat16)], np.float32)[1].dtype == np.float32
+    asked = []
+    result_type = jnp.result_type
+    monkeypatch.setattr(jnp, "result_type", lambda *leaf: asked.append(leaf) or result_type(*leaf))
+    as_params("someone", [np.ones(2, np.float32), jnp.ones(2), 0.5], np.float32)
+    assert asked == [(0.5,)]
 
 
 def test_inputs_may_be_images_or_scalars():

@@ -16,6 +16,9 @@ Params = Any
 Function = Callable[[Params, jax.Array], jax.Array]
 """`f(params, x)`: inputs of shape (n, ...) to outputs of shape (n, k), each row for itself."""
 
+FLOATING = frozenset(np.dtype(kind) for kind in (np.float16, np.float32, np.float64))
+"""The dtypes of most parameters, told apart at once; `jnp.issubdtype` knows the others."""
+
 
 def check_function(who: str, f: Function) -> None:
     """Raise for a function that cannot be hashed: compiled code is kept per function."""
@@ -135,7 +138,9 @@ def as_params(who: str, params: Params, dtype: Any) -> Params:
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        # JAX takes microseconds to tell a type, for every leaf of every call.
+        given = leaf.dtype if isinstance(leaf, jax.Array | np.ndarray) else jnp.result_type(leaf)
+        if given not in FLOATING and not jnp.issubdtype(given, jnp.floating):
             raise ValueError(
                 f"{who} needs floating-point parameters, got {jnp.result_type(leaf)} at "
                 f"params{jax.tree_util.keystr(path)}. Keep what is not trained out of params, in f's closure."
