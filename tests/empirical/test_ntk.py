@@ -175,6 +175,24 @@ def test_the_dtype_of_a_parameter_is_read_from_the_array_and_other_leaves_are_lo
     assert asked == [(0.5,)]
 
 
+@pytest.mark.parametrize("library", [np.asarray, jnp.asarray])
+def test_a_kernel_of_numbers_is_computed_at_once_inside_a_traced_function(library):
+    """A function that closes over a traced value is still traced."""
+    params, x, seen = mlp_params(dtype=np.float32), library(points(4, dtype=np.float32)), []
+    kernel = EmpiricalNTK(mlp, params)
+
+    @jax.jit
+    def outer(factor):
+        seen.extend([np.asarray(kernel(x)), np.asarray(kernel.diag(x)), kernel.plan(x)])
+        scaled = EmpiricalNTK(lambda p, at: factor * mlp(p, at), params)
+        return scaled(jnp.asarray(x))
+
+    through = outer(2.0)
+    np.testing.assert_array_equal(seen[0], kernel(x))
+    np.testing.assert_array_equal(seen[1], kernel.diag(x))
+    np.testing.assert_allclose(through, 4 * np.asarray(kernel(x)), rtol=1e-5, atol=1e-5)
+
+
 def test_inputs_may_be_images_or_scalars():
     def mean_of_image(w, x):
         return jnp.einsum("nhwc,co->no", x, w, precision="highest")

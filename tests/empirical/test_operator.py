@@ -225,3 +225,10 @@ def test_a_loop_of_unknown_length_is_refused_with_the_remedy():
     for call in calls:
         with pytest.raises(ValueError, match=r"NTKOperator needs f .* lax.scan or .* or EmpiricalNTK"):
             call()
+
+
+def test_products_of_numbers_are_numbers_inside_a_traced_function():
+    seen = []
+    jax.jit(lambda s: (seen.extend([OPERATOR @ X1[:, :K], OPERATOR.diagonal()]), s)[1])(1.0)
+    np.testing.assert_allclose(seen[0].ravel(), GRAM @ X1[:, :K].ravel(), rtol=1e-10)
+    np.testing.assert_allclose(seen[1].ravel(), np.diag(GRAM), rtol=1e-10)

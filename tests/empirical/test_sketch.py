@@ -200,3 +200,9 @@ def test_a_loop_of_unknown_length_is_refused_by_reverse_mode_with_the_remedy():
     with pytest.raises(ValueError, match=r'SketchedNTK needs f .* lax.scan or .* or method="forward"'):
         kernel(X1)
     assert SketchedNTK(looped, np.eye(3), D, jax.random.key(0), method="forward")(X1).shape == (N, N)
+
+
+def test_a_sketch_of_numbers_is_numbers_inside_a_traced_function():
+    kernel, seen = sketch(), []
+    jax.jit(lambda s: (seen.append(kernel(X1)), s)[1])(1.0)
+    np.testing.assert_array_equal(seen[0], kernel(X1))

@@ -1,7 +1,7 @@
 """The empirical neural tangent kernel of any JAX function, layer by layer, tile by tile inside a memory budget."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -184,10 +184,13 @@ class EmpiricalNTK(Kernel):
         numpy = given and is_numpy(*jax.tree_util.tree_leaves((x, other)))
         dtype = working_dtype(self.params, x)
         with precision(dtype) if numpy else nullcontext(), reverse_derivatives("EmpiricalNTK", FORWARD):
-            params = as_params("EmpiricalNTK", self.params, dtype)
-            inputs = to_jax(x)
-            known = self._study(params, inputs, given)
-            yield params, inputs, known, given and known.closed, numpy
+            with _at_once(given):
+                params = as_params("EmpiricalNTK", self.params, dtype)
+                inputs = to_jax(x)
+                known = self._study(params, inputs, given)
+            concrete = given and known.closed
+            with _at_once(concrete):
+                yield params, inputs, known, concrete, numpy
 
     def _study(self, params: Params, x: Any, given: bool) -> Study:
         """What is known of f for inputs like `x`; looked at once."""
@@ -239,6 +242,11 @@ class EmpiricalNTK(Kernel):
     def _seen(self) -> dict[Any, Any]:
         """What was found out about f at inputs of given shapes, and the plans made from it; it holds no numbers."""
         return {}
+
+
+def _at_once(numbers: bool) -> AbstractContextManager[None]:
+    """Where numbers are computed now, also inside a function that JAX is tracing."""
+    return jax.ensure_compile_time_eval() if numbers else nullcontext()
 
 
 def _checked(result: Any) -> Any:

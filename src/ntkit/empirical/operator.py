@@ -1,7 +1,7 @@
 """The tangent kernel on given points as a linear operator: products, solves and spectra without the matrix."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -289,9 +289,13 @@ class NTKOperator:
 
     @contextmanager
     def _setting(self, numpy: bool) -> Iterator[None]:
-        """Where f is differentiated: in the points' precision for NumPy."""
-        with precision(self.dtype) if numpy else nullcontext(), reverse_derivatives("NTKOperator", FORWARD):
-            yield
+        """Where f is differentiated: for NumPy in the points' precision and at once, whatever JAX is tracing."""
+        with reverse_derivatives("NTKOperator", FORWARD):
+            if numpy:
+                with precision(self.dtype), jax.ensure_compile_time_eval():
+                    yield
+            else:
+                yield
 
     def _arrays(self) -> tuple[Params, jax.Array, jax.Array]:
         """Parameters in the dtype of the points, the points of rows and of columns, as JAX arrays."""

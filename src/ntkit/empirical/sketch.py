@@ -181,7 +181,8 @@ class SketchedNTK(Kernel):
         n, m = as_example_pair("SketchedNTK", x1, x2)
         numpy = is_numpy(*jax.tree_util.tree_leaves((x1, x2))) and is_concrete(self.params)
         dtype = working_dtype(self.params, x1)
-        with precision(dtype) if numpy else nullcontext():
+        at_once = jax.ensure_compile_time_eval() if numpy else nullcontext()
+        with precision(dtype) if numpy else nullcontext(), at_once:
             left = to_jax(x1)
             params = as_params("SketchedNTK", self.params, dtype)
             outputs = count_joined_outputs("SketchedNTK", self.f, params, left)
