@@ -193,6 +193,13 @@ def test_a_kernel_of_numbers_is_computed_at_once_inside_a_traced_function(librar
     np.testing.assert_allclose(through, 4 * np.asarray(kernel(x)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("parameters", [None, "body*", {"body": (True, False), "head": np.eye(16, 2) > 0}])
+def test_the_diagonal_for_each_output_is_that_of_all_pairs(parameters):
+    kernel, x = EmpiricalNTK(mlp, mlp_params(), parameters=parameters), points(4)
+    expected = np.einsum("nnoo->no", kernel.full(x))
+    np.testing.assert_allclose(kernel.diag_per_output(x), expected, rtol=1e-12)
+
+
 def test_inputs_may_be_images_or_scalars():
     def mean_of_image(w, x):
         return jnp.einsum("nhwc,co->no", x, w, precision="highest")

@@ -144,13 +144,11 @@ class EmpiricalNTK(Kernel):
 
     def diag(self, x: Any) -> Float[Array, " n"]:
         """`(1/O) Σ_op (∂_p f_o(x_i))²` for each point, without the matrix."""
-        n = as_examples("EmpiricalNTK", x)
-        with self._setting(x) as (params, left, known, concrete, numpy):
-            plan = self._plan(known, 1, 1, Traced(), symmetric=False)
-            plan = replace(plan, chunk=plan.together(n))
-            run = compiled_diagonal if concrete else own_diagonal
-            result = run(self._task(plan, Traced()), params, self._masks(), left)
-            return _checked(np.array(result) if numpy else result)
+        return self._own(x, Traced())
+
+    def diag_per_output(self, x: Any) -> Float[Array, "n k"]:
+        """`Σ_p (∂_p f_o(x_i))²` for each point and output: the diagonal of `per_output` over points, shape (n, k)."""
+        return self._own(x, PerOutput())
 
     def plan(
         self, x1: Any, x2: Any = None, *, kind: Literal["traced", "per_output", "full"] = "traced"
@@ -160,6 +158,16 @@ class EmpiricalNTK(Kernel):
         contraction = {"traced": Traced(), "per_output": PerOutput(), "full": Full()}[kind]
         with self._setting(x1) as (_, _, known, _, _):
             return self._plan(known, n, m, contraction, symmetric=x2 is None)
+
+    def _own(self, x: Any, contraction: Contraction) -> Any:
+        """The kernel of each point with itself."""
+        n = as_examples("EmpiricalNTK", x)
+        with self._setting(x) as (params, left, known, concrete, numpy):
+            plan = self._plan(known, 1, 1, contraction, symmetric=False)
+            plan = replace(plan, chunk=plan.together(n))
+            run = compiled_diagonal if concrete else own_diagonal
+            result = run(self._task(plan, contraction), params, self._masks(), left)
+            return _checked(np.array(result) if numpy else result)
 
     def _grams(
         self, x1: Any, x2: Any, contraction: Contraction, labels: dict[int, str] | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from ntkit.empirical.function import (
     working_dtype,
 )
 from ntkit.empirical.lanczos import Eigenpairs, extreme_eigenpairs, warn_when_loose
+from ntkit.empirical.ntk import EmpiricalNTK
 from ntkit.empirical.products import kernel_product, squared_gradient_norms
 from ntkit.empirical.trace import TraceEstimate, xtrace
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
@@ -128,9 +130,14 @@ class NTKOperator:
     def diagonal(self) -> Float[Array, "n k"]:
         """`Θ_aa(x_i, x_i) = Σ_p (∂_p f_a(x_i))²`, the squared norms of all gradients, exact; shape (n, k).
 
-        Flattened it is the diagonal of the matrix. It costs k reverse passes of every point, one by one.
+        Flattened it is the diagonal of the matrix. It costs k reverse passes of every point, whose gradients are
+        formed only where `EmpiricalNTK` finds no layer to take them from.
         """
         self._require_symmetric("diagonal")
+        kernel = self._layers
+        point = jax.tree_util.tree_map(lambda leaf: leaf[:1], self.x)
+        if kernel.plan(point, kind="per_output").method != "products":
+            return kernel.diag_per_output(self.x)
         numpy = self._is_numpy()
         with self._setting(numpy):
             params, x, _ = self._arrays()
@@ -276,6 +283,11 @@ class NTKOperator:
         vector = jax.ShapeDtypeStruct((self.shape[1],), self.dtype)
         tags = lineax.positive_semidefinite_tag if self.symmetric else ()
         return lineax.FunctionLinearOperator(product, vector, tags)
+
+    @cached_property
+    def _layers(self) -> EmpiricalNTK:
+        """The same kernel, layer by layer."""
+        return EmpiricalNTK(self.f, self.params, int(self.memory_limit))
 
     @property
     def _columns(self) -> Any:
