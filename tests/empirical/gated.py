@@ -33,3 +33,9 @@ def explicit_jacobian(params, x):
         tree = jax.jacrev(lambda p: network(p, jnp.asarray(x)))(jax.tree_util.tree_map(jnp.asarray, params))
         leaves = [np.array(leaf).reshape(len(x), K, -1) for leaf in jax.tree_util.tree_leaves(tree)]
     return np.concatenate(leaves, axis=-1)
+
+
+def looped(w, x):
+    """tanh(tanh(x w) w) by a loop of which JAX cannot tell the length."""
+    turn = lambda state: (state[0] + 1, jnp.tanh(state[1] @ w))  # noqa: E731
+    return jax.lax.while_loop(lambda state: state[0] < 2, turn, (0, x))[1]

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.empirical.gated import looped
 
 from ntkit.empirical import EmpiricalNTK
+from ntkit.empirical.function import as_params
 
 EPSILON = {np.float32: 1.2e-7, np.float64: 2.3e-16}
 
@@ -138,6 +140,64 @@ def test_few_parameters_and_many_outputs_use_forward_mode():
     by_hand = np.stack([3 * w[0] ** 2 * x * order, np.ones((4, 5))], axis=-1)
     expected = np.einsum("nap,mbp->nmab", by_hand, by_hand)
     np.testing.assert_allclose(EmpiricalNTK(f, w).full(x), expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_products_with_a_loop_of_unknown_length_are_refused_with_the_remedy(nested):
+    """Forward mode alone passes it, also where it stands within a loop of known length."""
+
+    def scanned(w, x):
+        return jax.lax.scan(lambda carry, _: (looped(w, carry), None), x, None, length=2)[0]
+
+    kernel = EmpiricalNTK(scanned if nested else looped, np.eye(3), method="products")
+    for call in (kernel, kernel.full, jax.jit(kernel)):
+        with pytest.raises(ValueError, match=r'EmpiricalNTK needs f .* lax.scan or .* or method="auto"'):
+            call(points(4, d=3))
+
+
+def test_the_dtype_of_a_parameter_is_read_from_the_array_and_other_leaves_are_looked_at(monkeypatch):
+    """`jnp.result_type` takes microseconds for every leaf of every call."""
+    for leaf, named in (
+        (np.arange(3), "int"),
+        (jnp.arange(3), "int"),
+        (3, "int"),
+        (jax.random.key(0), "key"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"someone needs floating-point parameters, got {named}.*\['w'\]"
+        ):
+            as_params("someone", {"w": leaf}, np.float32)
+    assert as_params("someone", [0.5, jnp.ones(2, jnp.bfloat16)], np.float32)[1].dtype == np.float32
+    asked = []
+    result_type = jnp.result_type
+    monkeypatch.setattr(jnp, "result_type", lambda *leaf: asked.append(leaf) or result_type(*leaf))
+    as_params("someone", [np.ones(2, np.float32), jnp.ones(2), 0.5], np.float32)
+    assert asked == [(0.5,)]
+
+
+@pytest.mark.parametrize("library", [np.asarray, jnp.asarray])
+def test_a_kernel_of_numbers_is_computed_at_once_inside_a_traced_function(library):
+    """A function that closes over a traced value is still traced."""
+    params, x, seen = mlp_params(dtype=np.float32), library(points(4, dtype=np.float32)), []
+    kernel = EmpiricalNTK(mlp, params)
+
+    @jax.jit
+    def outer(factor):
+        seen.extend([np.asarray(kernel(x)), np.asarray(kernel.diag(x)), kernel.plan(x)])
+        scaled = EmpiricalNTK(lambda p, at: factor * mlp(p, at), params)
+        return scaled(jnp.asarray(x))
+
+    through = outer(2.0)
+    np.testing.assert_array_equal(seen[0], kernel(x))
+    np.testing.assert_array_equal(seen[1], kernel.diag(x))
+    np.testing.assert_allclose(through, 4 * np.asarray(kernel(x)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("parameters", [None, "body*", {"body": (True, False), "head": np.eye(16, 2) > 0}])
+def test_the_diagonal_for_each_output_is_that_of_all_pairs(parameters):
+    kernel, x = EmpiricalNTK(mlp, mlp_params(), parameters=parameters), points(4)
+    expected = np.einsum("nnoo->no", kernel.full(x))
+    np.testing.assert_allclose(kernel.diag_per_output(x), expected, rtol=1e-12)
 
 
 def test_inputs_may_be_images_or_scalars():

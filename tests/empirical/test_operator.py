@@ -6,9 +6,17 @@ import lineax
 import numpy as np
 import pytest
 import scipy.sparse.linalg
-from tests.empirical.gated import K, count_parameters, draw, draw_parameters, explicit_jacobian, network
+from tests.empirical.gated import (
+    K,
+    count_parameters,
+    draw,
+    draw_parameters,
+    explicit_jacobian,
+    looped,
+    network,
+)
 
-from ntkit.empirical import NTKOperator
+from ntkit.empirical import EmpiricalNTK, NTKOperator, operator
 from ntkit.errors import AccuracyWarning, ConvergenceError
 
 N, M, WIDTH = 12, 5, 8
@@ -42,6 +50,16 @@ def test_the_transpose_is_that_of_the_matrix():
     assert RECTANGULAR.T.shape == (M * K, N * K)
     np.testing.assert_allclose(RECTANGULAR.T @ np.eye(N * K), CROSS.T, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(OPERATOR.T @ X1[:, :K], (GRAM @ X1[:, :K].ravel()).reshape(N, K), rtol=1e-10)
+
+
+def test_the_diagonal_is_taken_layer_by_layer_where_memory_allows(monkeypatch):
+    small, taken = NTKOperator(network, PARAMS, X1, memory_limit=1), []
+    by_gradients = operator._norms
+    monkeypatch.setattr(operator, "_norms", lambda *a, **k: taken.append(k) or by_gradients(*a, **k))
+    np.testing.assert_allclose(OPERATOR.diagonal(), np.diag(GRAM).reshape(N, K), rtol=1e-10)
+    assert not taken
+    np.testing.assert_allclose(small.diagonal(), np.diag(GRAM).reshape(N, K), rtol=1e-10)
+    assert taken == [{"memory_limit": 1}]
 
 
 def test_diagonal_and_trace_are_exact():
@@ -201,3 +219,27 @@ class TestErrorsSayWhatToDo:
             OPERATOR.eigenvalues(1, "middle")
         with pytest.raises(ValueError, match="products >= 4, got 3"):
             OPERATOR.estimate_trace(jax.random.key(0), products=3)
+
+
+def test_a_loop_of_unknown_length_is_refused_with_the_remedy():
+    operator = NTKOperator(looped, np.eye(3), X1)
+    single = NTKOperator(looped, np.eye(3, dtype=np.float32), X1.astype(np.float32))
+    calls = (
+        lambda: operator @ np.ones(3 * N),
+        lambda: single.as_lineax().mv(jnp.ones(3 * N)),
+        lambda: operator.eigenvalues(1),
+        lambda: operator.estimate_trace(jax.random.key(0), 4),
+        lambda: operator.solve(np.ones(3 * N)),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=r"NTKOperator needs f .* lax.scan or .* or EmpiricalNTK"):
+            call()
+    blocks = EmpiricalNTK(looped, np.eye(3)).per_output(X1)
+    np.testing.assert_allclose(operator.diagonal(), np.einsum("nno->no", blocks), rtol=1e-12)
+
+
+def test_products_of_numbers_are_numbers_inside_a_traced_function():
+    seen = []
+    jax.jit(lambda s: (seen.extend([OPERATOR @ X1[:, :K], OPERATOR.diagonal()]), s)[1])(1.0)
+    np.testing.assert_allclose(seen[0].ravel(), GRAM @ X1[:, :K].ravel(), rtol=1e-10)
+    np.testing.assert_allclose(seen[1].ravel(), np.diag(GRAM), rtol=1e-10)

@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.empirical.gated import K, count_parameters, draw, draw_parameters, explicit_jacobian, network
+from tests.empirical.gated import (
+    K,
+    count_parameters,
+    draw,
+    draw_parameters,
+    explicit_jacobian,
+    looped,
+    network,
+)
 
 from ntkit.empirical import SketchedNTK
 from ntkit.empirical.projection import cheaper_projection, random_signs
@@ -185,3 +193,16 @@ class TestErrorsSayWhatToDo:
     def test_an_error_that_is_not_one(self):
         with pytest.raises(ValueError, match="error and confidence between 0 and 1"):
             SketchedNTK.dimension_for(0.0, 0.9, 10)
+
+
+def test_a_loop_of_unknown_length_is_refused_by_reverse_mode_with_the_remedy():
+    kernel = SketchedNTK(looped, np.eye(3), D, jax.random.key(0), method="reverse")
+    with pytest.raises(ValueError, match=r'SketchedNTK needs f .* lax.scan or .* or method="forward"'):
+        kernel(X1)
+    assert SketchedNTK(looped, np.eye(3), D, jax.random.key(0), method="forward")(X1).shape == (N, N)
+
+
+def test_a_sketch_of_numbers_is_numbers_inside_a_traced_function():
+    kernel, seen = sketch(), []
+    jax.jit(lambda s: (seen.append(kernel(X1)), s)[1])(1.0)
+    np.testing.assert_array_equal(seen[0], kernel(X1))

@@ -91,3 +91,27 @@ def test_a_matrix_beyond_the_machine_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(plan, "physical_memory", lambda: 100)
     with pytest.raises(MemoryError, match="between 6 and 6 points needs .* Use fewer points"):
         NTK(NETWORK)(X)
+
+
+@pytest.mark.parametrize("library", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("kernel", [NTK(NETWORK), NNGP(NETWORK), RBF()], ids=["ntk", "nngp", "rbf"])
+def test_kernels_of_numbers_are_numbers_inside_a_traced_function(kernel, library):
+    x = library(X.astype(np.float32))
+    seen = []
+
+    @jax.jit
+    def scaled(factor):
+        seen.extend([kernel(x), kernel(x, x[:2]), kernel.diag(x)])
+        return factor * jnp.asarray(seen[0])
+
+    inside = scaled(2.0)
+    np.testing.assert_allclose(inside, 2 * np.asarray(kernel(x)), rtol=1e-5)
+    if library is np.asarray:
+        for gram, outside in zip(seen, (kernel(x), kernel(x, x[:2]), kernel.diag(x)), strict=True):
+            np.testing.assert_array_equal(gram, outside)
+
+
+def test_plan_and_bounds_can_be_had_inside_a_traced_function():
+    seen = []
+    jax.jit(lambda s: (seen.extend([NTK(NETWORK).plan(X).rows, NTK(NETWORK).bounds(X)]), s)[1])(1.0)
+    assert seen == [6, ()]

@@ -1,6 +1,7 @@
 """What is asked of a finite function `f(params, x)`: floating parameters, inputs (n, ...), outputs (n, k)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -14,6 +15,9 @@ Params = Any
 
 Function = Callable[[Params, jax.Array], jax.Array]
 """`f(params, x)`: inputs of shape (n, ...) to outputs of shape (n, k), each row for itself."""
+
+FLOATING = frozenset(np.dtype(kind) for kind in (np.float16, np.float32, np.float64))
+"""The dtypes of most parameters, told apart at once; `jnp.issubdtype` knows the others."""
 
 
 def check_function(who: str, f: Function) -> None:
@@ -134,7 +138,9 @@ def as_params(who: str, params: Params, dtype: Any) -> Params:
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        # JAX takes microseconds to tell a type, for every leaf of every call.
+        given = leaf.dtype if isinstance(leaf, jax.Array | np.ndarray) else jnp.result_type(leaf)
+        if given not in FLOATING and not jnp.issubdtype(given, jnp.floating):
             raise ValueError(
                 f"{who} needs floating-point parameters, got {jnp.result_type(leaf)} at "
                 f"params{jax.tree_util.keystr(path)}. Keep what is not trained out of params, in f's closure."
@@ -149,6 +155,25 @@ def as_params(who: str, params: Params, dtype: Any) -> Params:
 def _as_array(leaf: Any, dtype: Any) -> jax.Array:
     """A conversion that does nothing still takes JAX tens of microseconds, for every leaf of every call."""
     return leaf if isinstance(leaf, jax.Array) and leaf.dtype == dtype else jnp.array(leaf, dtype=dtype)
+
+
+@contextmanager
+def reverse_derivatives(who: str, remedy: str) -> Iterator[None]:
+    """Where reverse-mode derivatives of f are taken: JAX's refusal names neither the argument nor the way out.
+
+    Raises:
+        ValueError: for a function with a loop of unknown length.
+    """
+    try:
+        yield
+    except ValueError as error:
+        # JAX alone sees the loops inside of other loops; it has no class of its own for this error.
+        if "Reverse-mode differentiation does not work" not in str(error):
+            raise
+        raise ValueError(
+            f"{who} needs f with reverse-mode derivatives, got a loop of unknown length (lax.while_loop, or fori_loop "
+            f"with traced bounds). Use lax.scan or fori_loop with static bounds, or {remedy}."
+        ) from error
 
 
 def one_example(f: Callable[[Params, Any], Any]) -> Callable[[Params, Any], jax.Array]:

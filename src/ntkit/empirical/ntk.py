@@ -1,7 +1,7 @@
 """The empirical neural tangent kernel of any JAX function, layer by layer, tile by tile inside a memory budget."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from ntkit.empirical.function import (
     as_params,
     check_function,
     count_joined_outputs,
+    reverse_derivatives,
     working_dtype,
 )
 from ntkit.empirical.gram import concrete_grams, traced_grams
@@ -29,6 +30,8 @@ from ntkit.empirical.plan import Plan, Study, make_plan, study
 from ntkit.empirical.selection import Mask, Parameters, as_parameters, chosen_leaves, names_of
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
+
+FORWARD = 'method="auto" with memory_limit enough for the Jacobian of a point, which it takes by forward mode'
 
 
 @jax.tree_util.register_pytree_node_class
@@ -141,13 +144,11 @@ class EmpiricalNTK(Kernel):
 
     def diag(self, x: Any) -> Float[Array, " n"]:
         """`(1/O) Σ_op (∂_p f_o(x_i))²` for each point, without the matrix."""
-        n = as_examples("EmpiricalNTK", x)
-        with self._setting(x) as (params, left, known, concrete, numpy):
-            plan = self._plan(known, 1, 1, Traced(), symmetric=False)
-            plan = replace(plan, chunk=plan.together(n))
-            run = compiled_diagonal if concrete else own_diagonal
-            result = run(self._task(plan, Traced()), params, self._masks(), left)
-            return _checked(np.array(result) if numpy else result)
+        return self._own(x, Traced())
+
+    def diag_per_output(self, x: Any) -> Float[Array, "n k"]:
+        """`Σ_p (∂_p f_o(x_i))²` for each point and output: the diagonal of `per_output` over points, shape (n, k)."""
+        return self._own(x, PerOutput())
 
     def plan(
         self, x1: Any, x2: Any = None, *, kind: Literal["traced", "per_output", "full"] = "traced"
@@ -157,6 +158,16 @@ class EmpiricalNTK(Kernel):
         contraction = {"traced": Traced(), "per_output": PerOutput(), "full": Full()}[kind]
         with self._setting(x1) as (_, _, known, _, _):
             return self._plan(known, n, m, contraction, symmetric=x2 is None)
+
+    def _own(self, x: Any, contraction: Contraction) -> Any:
+        """The kernel of each point with itself."""
+        n = as_examples("EmpiricalNTK", x)
+        with self._setting(x) as (params, left, known, concrete, numpy):
+            plan = self._plan(known, 1, 1, contraction, symmetric=False)
+            plan = replace(plan, chunk=plan.together(n))
+            run = compiled_diagonal if concrete else own_diagonal
+            result = run(self._task(plan, contraction), params, self._masks(), left)
+            return _checked(np.array(result) if numpy else result)
 
     def _grams(
         self, x1: Any, x2: Any, contraction: Contraction, labels: dict[int, str] | None = None
@@ -180,11 +191,14 @@ class EmpiricalNTK(Kernel):
         given = is_concrete((self.params, x, other))
         numpy = given and is_numpy(*jax.tree_util.tree_leaves((x, other)))
         dtype = working_dtype(self.params, x)
-        with precision(dtype) if numpy else nullcontext():
-            params = as_params("EmpiricalNTK", self.params, dtype)
-            inputs = to_jax(x)
-            known = self._study(params, inputs, given)
-            yield params, inputs, known, given and known.closed, numpy
+        with precision(dtype) if numpy else nullcontext(), reverse_derivatives("EmpiricalNTK", FORWARD):
+            with _at_once(given):
+                params = as_params("EmpiricalNTK", self.params, dtype)
+                inputs = to_jax(x)
+                known = self._study(params, inputs, given)
+            concrete = given and known.closed
+            with _at_once(concrete):
+                yield params, inputs, known, concrete, numpy
 
     def _study(self, params: Params, x: Any, given: bool) -> Study:
         """What is known of f for inputs like `x`; looked at once."""
@@ -236,6 +250,11 @@ class EmpiricalNTK(Kernel):
     def _seen(self) -> dict[Any, Any]:
         """What was found out about f at inputs of given shapes, and the plans made from it; it holds no numbers."""
         return {}
+
+
+def _at_once(numbers: bool) -> AbstractContextManager[None]:
+    """Where numbers are computed now, also inside a function that JAX is tracing."""
+    return jax.ensure_compile_time_eval() if numbers else nullcontext()
 
 
 def _checked(result: Any) -> Any:

@@ -1,7 +1,9 @@
 """The tangent kernel on given points as a linear operator: products, solves and spectra without the matrix."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -20,9 +22,11 @@ from ntkit.empirical.function import (
     as_params,
     check_function,
     count_joined_outputs,
+    reverse_derivatives,
     working_dtype,
 )
 from ntkit.empirical.lanczos import Eigenpairs, extreme_eigenpairs, warn_when_loose
+from ntkit.empirical.ntk import EmpiricalNTK
 from ntkit.empirical.products import kernel_product, squared_gradient_norms
 from ntkit.empirical.trace import TraceEstimate, xtrace
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
@@ -30,6 +34,8 @@ from ntkit.numerics.trees import pytree
 
 _product = jax.jit(kernel_product, static_argnames=("f", "memory_limit"))
 _norms = jax.jit(squared_gradient_norms, static_argnames=("f", "memory_limit"))
+
+FORWARD = "EmpiricalNTK(f, params).full(x), which takes forward mode where it must"
 
 
 @pytree("f", "memory_limit", "outputs")
@@ -79,7 +85,7 @@ class NTKOperator:
     def __post_init__(self):
         check_function("NTKOperator", self.f)
         as_example_pair("NTKOperator", self.x, self.x2)
-        with self._precision(self._is_numpy()):
+        with self._setting(self._is_numpy()):
             params, x, _ = self._arrays()
             outputs = count_joined_outputs("NTKOperator", self.f, params, x)
         object.__setattr__(self, "outputs", outputs)
@@ -114,7 +120,7 @@ class NTKOperator:
         """`Θ v` for one vector, (m k,) or (m, k), or several, (m k, r) or (m, k, r); the result has that form."""
         blocks, form = self._blocks(v)
         numpy = self._is_numpy(v)
-        with self._precision(numpy):
+        with self._setting(numpy):
             params, x, columns = self._arrays()
             weights = jnp.asarray(blocks, self.dtype)
             result = _product(self.f, params, x, columns, weights, memory_limit=self.memory_limit)
@@ -124,11 +130,16 @@ class NTKOperator:
     def diagonal(self) -> Float[Array, "n k"]:
         """`Θ_aa(x_i, x_i) = Σ_p (∂_p f_a(x_i))²`, the squared norms of all gradients, exact; shape (n, k).
 
-        Flattened it is the diagonal of the matrix. It costs k reverse passes of every point, one by one.
+        Flattened it is the diagonal of the matrix. It costs k reverse passes of every point, whose gradients are
+        formed only where `EmpiricalNTK` finds no layer to take them from.
         """
         self._require_symmetric("diagonal")
+        kernel = self._layers
+        point = jax.tree_util.tree_map(lambda leaf: leaf[:1], self.x)
+        if kernel.plan(point, kind="per_output").method != "products":
+            return kernel.diag_per_output(self.x)
         numpy = self._is_numpy()
-        with self._precision(numpy):
+        with self._setting(numpy):
             params, x, _ = self._arrays()
             result = _norms(self.f, params, x, memory_limit=self.memory_limit)
             return np.array(result) if numpy else result
@@ -153,7 +164,7 @@ class NTKOperator:
             raise ValueError(f"estimate_trace needs products >= 4, got {products}. 32 are usually enough.")
         if products >= self.shape[0]:
             return TraceEstimate(float(self.trace()), 0.0, 0)
-        with self._precision(self._is_numpy()):
+        with self._setting(self._is_numpy()):
             params, x, _ = self._arrays()
             value, error = xtrace(self.f, params, x, key, products // 2, self.outputs, self.memory_limit)
             return TraceEstimate(float(value), float(error), 2 * (products // 2))
@@ -189,7 +200,7 @@ class NTKOperator:
         rtol = rtol if rtol is not None else (1e-8 if self.dtype == np.float64 else 1e-4)
         blocks, form = self._blocks(b)
         numpy = self._is_numpy(b)
-        with self._precision(numpy):
+        with self._setting(numpy):
             params, x, _ = self._arrays()
             value, residual, iterations = conjugate_gradient(
                 self.f, params, x, jnp.asarray(blocks, self.dtype), noise, rtol, max_steps, self.memory_limit
@@ -232,7 +243,7 @@ class NTKOperator:
         self._require_symmetric("eigenvalues")
         rtol = rtol if rtol is not None else (1e-6 if self.dtype == np.float64 else 1e-3)
         numpy = self._is_numpy()
-        with self._precision(numpy):
+        with self._setting(numpy):
             params, x, _ = self._arrays()
             pairs, norm = extreme_eigenpairs(
                 self.f, params, x, self.outputs, count, which, steps, seed, rtol, self.memory_limit
@@ -266,11 +277,17 @@ class NTKOperator:
 
         def product(v: jax.Array) -> jax.Array:
             weights = v.reshape(1, tiles.count(columns), self.outputs)
-            return kernel_product(self.f, params, x, columns, weights, self.memory_limit).reshape(-1)
+            with self._setting(numpy=False):
+                return kernel_product(self.f, params, x, columns, weights, self.memory_limit).reshape(-1)
 
         vector = jax.ShapeDtypeStruct((self.shape[1],), self.dtype)
         tags = lineax.positive_semidefinite_tag if self.symmetric else ()
         return lineax.FunctionLinearOperator(product, vector, tags)
+
+    @cached_property
+    def _layers(self) -> EmpiricalNTK:
+        """The same kernel, layer by layer."""
+        return EmpiricalNTK(self.f, self.params, int(self.memory_limit))
 
     @property
     def _columns(self) -> Any:
@@ -282,8 +299,15 @@ class NTKOperator:
             (self.params, *arrays)
         )
 
-    def _precision(self, numpy: bool):
-        return precision(self.dtype) if numpy else nullcontext()
+    @contextmanager
+    def _setting(self, numpy: bool) -> Iterator[None]:
+        """Where f is differentiated: for NumPy in the points' precision and at once, whatever JAX is tracing."""
+        with reverse_derivatives("NTKOperator", FORWARD):
+            if numpy:
+                with precision(self.dtype), jax.ensure_compile_time_eval():
+                    yield
+            else:
+                yield
 
     def _arrays(self) -> tuple[Params, jax.Array, jax.Array]:
         """Parameters in the dtype of the points, the points of rows and of columns, as JAX arrays."""

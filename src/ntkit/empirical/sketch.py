@@ -17,6 +17,7 @@ from ntkit.empirical.function import (
     as_params,
     check_function,
     count_joined_outputs,
+    reverse_derivatives,
     working_dtype,
 )
 from ntkit.kernels.base import Kernel
@@ -180,7 +181,8 @@ class SketchedNTK(Kernel):
         n, m = as_example_pair("SketchedNTK", x1, x2)
         numpy = is_numpy(*jax.tree_util.tree_leaves((x1, x2))) and is_concrete(self.params)
         dtype = working_dtype(self.params, x1)
-        with precision(dtype) if numpy else nullcontext():
+        at_once = jax.ensure_compile_time_eval() if numpy else nullcontext()
+        with precision(dtype) if numpy else nullcontext(), at_once:
             left = to_jax(x1)
             params = as_params("SketchedNTK", self.params, dtype)
             outputs = count_joined_outputs("SketchedNTK", self.f, params, left)
@@ -203,5 +205,6 @@ class SketchedNTK(Kernel):
         arguments = (self.f, params, x)
         method = self.method or projection.cheaper_projection(*arguments, self.dimension, self.memory_limit)
         project = _forward if method == "forward" else _reverse
-        result = project(*arguments, self.key, dimension=self.dimension, memory_limit=self.memory_limit)
+        with reverse_derivatives("SketchedNTK", 'method="forward"'):
+            result = project(*arguments, self.key, dimension=self.dimension, memory_limit=self.memory_limit)
         return result / np.sqrt(self.dimension).astype(result.dtype)

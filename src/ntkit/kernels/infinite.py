@@ -116,26 +116,22 @@ def nngp_and_ntk(
         `Grams(nngp, ntk)`, each of shape (n1, n2) and the inputs' dtype.
     """
     x1, x2 = _input_pair(network, x1, x2)
-    if is_numpy(x1, x2) and is_concrete(network):
-        return choice.concrete(
-            network, np.asarray(x1), None if x2 is None else np.asarray(x2), ntk=ntk, engine=engine
-        )
-    if _on_cpu(network, x1, x2):
-        grams = choice.concrete(
-            network, np.asarray(x1), None if x2 is None else np.asarray(x2), ntk=ntk, engine=engine
-        )
-        return Grams(*(None if gram is None else jnp.asarray(gram) for gram in grams))
+    if _on_host(network, x1, x2):
+        other = None if x2 is None else np.asarray(x2)
+        # Numbers are due now, whatever JAX is tracing outside.
+        with jax.ensure_compile_time_eval():
+            grams = choice.concrete(network, np.asarray(x1), other, ntk=ntk, engine=engine)
+            return grams if is_numpy(x1, x2) else _to_jax(grams)
     return reference.traced(network, x1, x2, ntk=ntk)
 
 
 def _diagonal(who: str, network: Layer, x: Array, *, ntk: bool) -> Grams:
     x = as_inputs(who, x)
     check_present(network, x, "x")
-    if is_numpy(x) and is_concrete(network):
-        return choice.concrete_diagonal(network, np.asarray(x), ntk=ntk)
-    if _on_cpu(network, x):
-        grams = choice.concrete_diagonal(network, np.asarray(x), ntk=ntk)
-        return Grams(*(None if gram is None else jnp.asarray(gram) for gram in grams))
+    if _on_host(network, x):
+        with jax.ensure_compile_time_eval():
+            grams = choice.concrete_diagonal(network, np.asarray(x), ntk=ntk)
+            return grams if is_numpy(x) else _to_jax(grams)
     return reference.traced_diagonal(network, x, ntk=ntk)
 
 
@@ -147,12 +143,16 @@ def _input_pair(network: Layer, x1: Array, x2: Array | None) -> tuple[Array, Arr
     return x1, x2
 
 
-def _on_cpu(*trees) -> bool:
-    """Whether all arrays are concrete and lie on a CPU, where tiles beat one large program."""
-    if not is_concrete(trees):
+def _on_host(network: Layer, *x: Array | None) -> bool:
+    """Whether all is concrete, and inputs are NumPy or all arrays lie on a CPU, where tiles beat one large program."""
+    if not is_concrete((network, x)):
         return False
-    arrays = [leaf for leaf in jax.tree_util.tree_leaves(trees) if isinstance(leaf, jax.Array)]
-    return all(device.platform == "cpu" for array in arrays for device in array.devices())
+    arrays = [leaf for leaf in jax.tree_util.tree_leaves((network, x)) if isinstance(leaf, jax.Array)]
+    return is_numpy(*x) or all(device.platform == "cpu" for array in arrays for device in array.devices())
+
+
+def _to_jax(grams: Grams) -> Grams:
+    return Grams(*(None if gram is None else jnp.asarray(gram) for gram in grams))
 
 
 def _plan(network: Layer, x1: Array, x2: Array | None, *, ntk: bool, engine: Engine) -> Execution:
@@ -162,8 +162,11 @@ def _plan(network: Layer, x1: Array, x2: Array | None, *, ntk: bool, engine: Eng
             "plan needs concrete inputs, got values traced by JAX. Call it outside jit and grad."
         )
     other = None if x2 is None else np.asarray(x2)
-    return choice.execution(network, np.asarray(x1), other, ntk=ntk, engine=engine)
+    with jax.ensure_compile_time_eval():
+        return choice.execution(network, np.asarray(x1), other, ntk=ntk, engine=engine)
 
 
 def _bounds(who: str, network: Layer, x: Array, *, ntk: bool) -> tuple[ExpansionBound, ...]:
-    return expansion_bounds(network, np.asarray(as_inputs(who, x)), ntk)
+    x = np.asarray(as_inputs(who, x))
+    with jax.ensure_compile_time_eval():
+        return expansion_bounds(network, x, ntk)

@@ -47,10 +47,10 @@ def to_jax(tree: Any) -> Any:
 
 
 def evaluate(function: Callable[..., Any], *arrays: Array) -> Any:
-    """Call a pure JAX function with the arrays' own precision; NumPy in gives writable NumPy out."""
+    """Call a pure JAX function with the arrays' own precision; NumPy in gives writable NumPy out, also under `jit`."""
     if not is_numpy(*arrays):
         return function(*arrays)
-    with precision(np.result_type(*arrays)):
+    with precision(np.result_type(*arrays)), jax.ensure_compile_time_eval():
         result = function(*to_jax(arrays))
         return jax.tree_util.tree_map(np.array, result)
 
