@@ -209,7 +209,7 @@ class Pieces:
 
 
 def own_diagonal(task: Task, params: Any, masks: Masks, x: Any) -> jax.Array:
-    """`(1/k) Σ_op (∂_p f_o(x_i))²` for each example; the task's contraction is the traced one."""
+    """The kernel of each example with itself: what the task's contraction makes of one pair, (n, ...)."""
     single = replace(task, chunk=1)
 
     def of_example(point: Any) -> jax.Array:

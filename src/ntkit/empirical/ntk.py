@@ -147,7 +147,12 @@ class EmpiricalNTK(Kernel):
         return self._own(x, Traced())
 
     def diag_per_output(self, x: Any) -> Float[Array, "n k"]:
-        """`Σ_p (∂_p f_o(x_i))²` for each point and output: the diagonal of `per_output` over points, shape (n, k)."""
+        """`Σ_p (∂_p f_o(x_i))²` for each point and output: the diagonal of `per_output` over points, shape (n, k).
+
+        >>> import numpy as np
+        >>> EmpiricalNTK(lambda w, x: x @ w, np.zeros((2, 3))).diag_per_output(np.array([[1.0, 2.0]]))
+        array([[5., 5., 5.]])
+        """
         return self._own(x, PerOutput())
 
     def plan(
