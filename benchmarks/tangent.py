@@ -43,15 +43,15 @@ def evaluator(library: str, model: str, kind: str, points: int):
     f, make_params, shape = TABLE[model]
     params = make_params(jax.random.PRNGKey(0))
     x = np.asarray(jax.random.normal(jax.random.PRNGKey(1), (points, *shape)))
+    size = sum(leaf.size for leaf in jax.tree_util.tree_leaves(params))
+    if "Jacobian" in library and 2 * points * 10 * size * 4 > 12 * 2**30:
+        raise MemoryError("Jacobians beyond 12 GiB")
     if library == "ntkit":
         from ntkit import EmpiricalNTK
 
         kernel = EmpiricalNTK(f, params)
         return lambda: (kernel if kind == "traced" else kernel.full)(x)
     if library == "JAX Jacobian contraction":
-        size = sum(leaf.size for leaf in jax.tree_util.tree_leaves(params))
-        if 2 * points * 10 * size * 4 > 12 * 2**30:
-            raise MemoryError("Jacobians beyond 12 GiB")
 
         def gram(p, inputs):
             jacobian = jax.vmap(lambda point: jax.jacrev(lambda q: f(q, point[None])[0])(p))(inputs)
