@@ -108,7 +108,8 @@ def test_kernels_of_numbers_are_numbers_inside_a_traced_function(kernel, library
     np.testing.assert_allclose(inside, 2 * np.asarray(kernel(x)), rtol=1e-5)
     if library is np.asarray:
         for gram, outside in zip(seen, (kernel(x), kernel(x, x[:2]), kernel.diag(x)), strict=True):
-            np.testing.assert_array_equal(gram, outside)
+            # Inside, constants of the program are folded beforehand: sums may round in another order.
+            np.testing.assert_allclose(gram, outside, rtol=4 * np.finfo(np.float32).eps)
 
 
 def test_plan_and_bounds_can_be_had_inside_a_traced_function():

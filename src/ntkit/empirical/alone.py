@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkit.numerics.dtypes import Array, to_jax
+
 
 @partial(jax.jit, static_argnums=0)
 def _together_and_alone(f: Callable[[Any, Any], Any], params: Any, two: Any) -> tuple[list, list]:
@@ -28,15 +30,15 @@ def check_examples_alone(who: str, f: Callable[[Any, Any], Any], params: Any, x:
         ValueError: when they differ by more than rounding in another order can explain.
     """
 
-    def two_of(leaf: jax.Array) -> jax.Array:
-        return (
-            leaf[jnp.array([0, -1])] if leaf.shape[0] > 1 else jnp.concatenate([leaf, jnp.zeros_like(leaf)])
-        )
+    def two_of(leaf: Array) -> jax.Array:
+        # In NumPy: JAX would compile each of these steps for every shape.
+        first, last = np.asarray(leaf[:1]), np.asarray(leaf[-1:])
+        return to_jax(np.concatenate([first, last if leaf.shape[0] > 1 else np.zeros_like(first)]))
 
     together, alone = _together_and_alone(f, params, jax.tree_util.tree_map(two_of, x))
-    for a, b in zip(together, alone, strict=True):
-        scale = float(jnp.max(jnp.abs(b)))
-        difference = float(jnp.max(jnp.abs(a - b)))
+    for a, b in zip(map(np.asarray, together), map(np.asarray, alone), strict=True):
+        scale = float(np.max(np.abs(b)))
+        difference = float(np.max(np.abs(a - b)))
         # Rounding in another order errs by some thousand roundings at the most; statistics of a batch by parts of one.
         if difference > 1e4 * float(jnp.finfo(b.dtype).eps) * scale or (
             np.isnan(difference) and np.isfinite(scale)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkit.numerics.dtypes import Array, check_finite
+from ntkit.numerics.dtypes import Array, check_finite, to_jax
 
 Params = Any
 """A pytree of floating-point arrays."""
@@ -154,7 +154,9 @@ def as_params(who: str, params: Params, dtype: Any) -> Params:
 
 def _as_array(leaf: Any, dtype: Any) -> jax.Array:
     """A conversion that does nothing still takes JAX tens of microseconds, for every leaf of every call."""
-    return leaf if isinstance(leaf, jax.Array) and leaf.dtype == dtype else jnp.array(leaf, dtype=dtype)
+    if not isinstance(leaf, jax.Array):
+        return to_jax(np.asarray(leaf, dtype))
+    return leaf if leaf.dtype == dtype else jnp.array(leaf, dtype=dtype)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class EmpiricalNNGP(Kernel):
             inputs = to_jax(x)
             count_joined_outputs("EmpiricalNNGP", self.f, params, inputs)
             if is_concrete((self.params, x)):
-                check_examples_alone("EmpiricalNNGP", self.f, params, inputs)
+                check_examples_alone("EmpiricalNNGP", self.f, params, x)
             outputs = _each(self.f, params, inputs)
             if is_concrete(outputs) and not bool(np.isfinite(np.asarray(outputs)).all()):
                 raise ValueError(

@@ -1,7 +1,7 @@
 """The empirical neural tangent kernel of any JAX function, layer by layer, tile by tile inside a memory budget."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from ntkit.empirical.gram import concrete_grams, traced_grams
 from ntkit.empirical.plan import Plan, Study, make_plan, study
 from ntkit.empirical.selection import Mask, Parameters, as_parameters, chosen_leaves, names_of
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
+from ntkit.numerics.dtypes import Array, at_once, is_concrete, is_numpy, precision, to_jax
 
 FORWARD = 'method="auto" with memory_limit enough for the Jacobian of a point, which it takes by forward mode'
 
@@ -197,28 +197,28 @@ class EmpiricalNTK(Kernel):
         numpy = given and is_numpy(*jax.tree_util.tree_leaves((x, other)))
         dtype = working_dtype(self.params, x)
         with precision(dtype) if numpy else nullcontext(), reverse_derivatives("EmpiricalNTK", FORWARD):
-            with _at_once(given):
+            with at_once() if given else nullcontext():
                 params = as_params("EmpiricalNTK", self.params, dtype)
                 inputs = to_jax(x)
-                known = self._study(params, inputs, given)
+                known = self._study(params, inputs, x, given)
             concrete = given and known.closed
-            with _at_once(concrete):
+            with at_once() if concrete else nullcontext():
                 yield params, inputs, known, concrete, numpy
 
-    def _study(self, params: Params, x: Any, given: bool) -> Study:
-        """What is known of f for inputs like `x`; looked at once."""
+    def _study(self, params: Params, x: Any, as_given: Any, given: bool) -> Study:
+        """What is known of f for inputs like `x`, which are those given as JAX arrays; looked at once."""
         leaves, structure = jax.tree_util.tree_flatten(x)
         key = (structure, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves), given)
         if key not in self._seen:
             count_joined_outputs("EmpiricalNTK", self.f, params, x)
-            structs, point = (
-                jax.tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
-                for tree in (params, jax.tree_util.tree_map(lambda leaf: leaf[0], x))
+            structs = jax.tree_util.tree_map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params
             )
+            point = jax.tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x)
             chosen = chosen_leaves("EmpiricalNTK", self.params, self.parameters)
             known = study(self.f, structs, point, chosen)
             if given and known.closed:
-                check_examples_alone("EmpiricalNTK", self.f, params, x)
+                check_examples_alone("EmpiricalNTK", self.f, params, as_given)
             self._seen[key] = known
         return self._seen[key]
 
@@ -255,11 +255,6 @@ class EmpiricalNTK(Kernel):
     def _seen(self) -> dict[Any, Any]:
         """What was found out about f at inputs of given shapes, and the plans made from it; it holds no numbers."""
         return {}
-
-
-def _at_once(numbers: bool) -> AbstractContextManager[None]:
-    """Where numbers are computed now, also inside a function that JAX is tracing."""
-    return jax.ensure_compile_time_eval() if numbers else nullcontext()
 
 
 def _checked(result: Any) -> Any:

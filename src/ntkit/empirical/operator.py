@@ -29,7 +29,7 @@ from ntkit.empirical.lanczos import Eigenpairs, extreme_eigenpairs, warn_when_lo
 from ntkit.empirical.ntk import EmpiricalNTK
 from ntkit.empirical.products import kernel_product, squared_gradient_norms
 from ntkit.empirical.trace import TraceEstimate, xtrace
-from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
+from ntkit.numerics.dtypes import Array, at_once, is_concrete, is_numpy, precision, to_jax
 from ntkit.numerics.trees import pytree
 
 _product = jax.jit(kernel_product, static_argnames=("f", "memory_limit"))
@@ -304,7 +304,7 @@ class NTKOperator:
         """Where f is differentiated: for NumPy in the points' precision and at once, whatever JAX is tracing."""
         with reverse_derivatives("NTKOperator", FORWARD):
             if numpy:
-                with precision(self.dtype), jax.ensure_compile_time_eval():
+                with precision(self.dtype), at_once():
                     yield
             else:
                 yield

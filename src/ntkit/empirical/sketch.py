@@ -21,7 +21,7 @@ from ntkit.empirical.function import (
     working_dtype,
 )
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
+from ntkit.numerics.dtypes import Array, at_once, is_concrete, is_numpy, precision, to_jax
 from ntkit.numerics.trees import pytree
 
 _forward = jax.jit(projection.project_forward, static_argnames=("f", "dimension", "memory_limit"))
@@ -181,8 +181,7 @@ class SketchedNTK(Kernel):
         n, m = as_example_pair("SketchedNTK", x1, x2)
         numpy = is_numpy(*jax.tree_util.tree_leaves((x1, x2))) and is_concrete(self.params)
         dtype = working_dtype(self.params, x1)
-        at_once = jax.ensure_compile_time_eval() if numpy else nullcontext()
-        with precision(dtype) if numpy else nullcontext(), at_once:
+        with precision(dtype) if numpy else nullcontext(), at_once() if numpy else nullcontext():
             left = to_jax(x1)
             params = as_params("SketchedNTK", self.params, dtype)
             outputs = count_joined_outputs("SketchedNTK", self.f, params, left)

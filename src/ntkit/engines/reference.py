@@ -284,7 +284,7 @@ def checked_diagonal(network: Layer, var: np.ndarray, width: int, ntk: bool) -> 
     """Both kernels of every input with itself; they bound all other entries, so overflow shows here."""
     padded = np.pad(var, (0, _bucket(len(var)) - len(var)))
     result = _diagonal(network, padded, width=width, ntk=ntk)
-    return _finite([None if gram is None else np.array(gram[: len(var)]) for gram in result], var)
+    return _finite([None if gram is None else np.array(gram)[: len(var)] for gram in result], var)
 
 
 def _finite(diagonals: Sequence[np.ndarray | None], var: np.ndarray) -> Grams:

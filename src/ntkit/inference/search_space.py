@@ -16,7 +16,7 @@ from ntkit.kernels.base import Kernel
 from ntkit.kernels.infinite import NNGP, NTK
 from ntkit.nn.activations.base import Activation
 from ntkit.nn.base import Layer
-from ntkit.numerics.dtypes import Array, precision
+from ntkit.numerics.dtypes import Array, at_once, precision
 
 KernelName = Literal["nngp", "ntk"]
 
@@ -92,7 +92,7 @@ class Candidate:
 
     def _values(self, points: np.ndarray) -> np.ndarray:
         # The numbers are needed while the network they belong to is being traced.
-        with precision(np.float64), jax.ensure_compile_time_eval():
+        with precision(np.float64), at_once():
             return np.asarray(self.activation(jnp.asarray(points)))
 
 

@@ -14,7 +14,7 @@ from ntkit.kernels.base import Kernel
 from ntkit.nn.activations.expansion import ExpansionBound, expansion_bounds
 from ntkit.nn.base import Layer
 from ntkit.nn.mask import check_present
-from ntkit.numerics.dtypes import Array, as_input_pair, as_inputs, is_concrete, is_numpy
+from ntkit.numerics.dtypes import Array, as_input_pair, as_inputs, at_once, is_concrete, is_numpy
 from ntkit.numerics.trees import pytree
 
 
@@ -119,7 +119,7 @@ def nngp_and_ntk(
     if _on_host(network, x1, x2):
         other = None if x2 is None else np.asarray(x2)
         # Numbers are due now, whatever JAX is tracing outside.
-        with jax.ensure_compile_time_eval():
+        with at_once():
             grams = choice.concrete(network, np.asarray(x1), other, ntk=ntk, engine=engine)
             return grams if is_numpy(x1, x2) else _to_jax(grams)
     return reference.traced(network, x1, x2, ntk=ntk)
@@ -129,7 +129,7 @@ def _diagonal(who: str, network: Layer, x: Array, *, ntk: bool) -> Grams:
     x = as_inputs(who, x)
     check_present(network, x, "x")
     if _on_host(network, x):
-        with jax.ensure_compile_time_eval():
+        with at_once():
             grams = choice.concrete_diagonal(network, np.asarray(x), ntk=ntk)
             return grams if is_numpy(x) else _to_jax(grams)
     return reference.traced_diagonal(network, x, ntk=ntk)
@@ -162,11 +162,11 @@ def _plan(network: Layer, x1: Array, x2: Array | None, *, ntk: bool, engine: Eng
             "plan needs concrete inputs, got values traced by JAX. Call it outside jit and grad."
         )
     other = None if x2 is None else np.asarray(x2)
-    with jax.ensure_compile_time_eval():
+    with at_once():
         return choice.execution(network, np.asarray(x1), other, ntk=ntk, engine=engine)
 
 
 def _bounds(who: str, network: Layer, x: Array, *, ntk: bool) -> tuple[ExpansionBound, ...]:
     x = np.asarray(as_inputs(who, x))
-    with jax.ensure_compile_time_eval():
+    with at_once():
         return expansion_bounds(network, x, ntk)

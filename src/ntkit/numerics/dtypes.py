@@ -5,7 +5,7 @@ context, so that float64 stays float64 whatever the user's JAX configuration.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -37,20 +37,34 @@ def precision(dtype: Any):
     return jax.enable_x64(True) if np.dtype(dtype) == np.float64 else nullcontext()
 
 
+_probe = jax.jit(lambda: False)
+
+
+def at_once() -> AbstractContextManager[None]:
+    """Where operations on numbers are carried out now, also inside a function that JAX is tracing.
+
+    Elsewhere it does nothing: inside `jax.ensure_compile_time_eval` every operation on constants of a function being
+    compiled is compiled by itself, at tens of milliseconds each.
+    """
+    return nullcontext() if is_concrete(_probe()) else jax.ensure_compile_time_eval()
+
+
 def to_jax(tree: Any) -> Any:
     """Every array of a tree as a JAX array.
 
     NumPy arrays are copied: of one that a jitted function closed over in 32 bits, JAX 0.9.2 otherwise hands out that
-    buffer again inside a 64-bit context, labelled float64.
+    buffer again inside a 64-bit context, labelled float64. NumPy makes the copy; JAX would compile one for each shape.
     """
-    return jax.tree_util.tree_map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.array(leaf), tree)
+    return jax.tree_util.tree_map(
+        lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(np.array(leaf)), tree
+    )
 
 
 def evaluate(function: Callable[..., Any], *arrays: Array) -> Any:
     """Call a pure JAX function with the arrays' own precision; NumPy in gives writable NumPy out, also under `jit`."""
     if not is_numpy(*arrays):
         return function(*arrays)
-    with precision(np.result_type(*arrays)), jax.ensure_compile_time_eval():
+    with precision(np.result_type(*arrays)), at_once():
         result = function(*to_jax(arrays))
         return jax.tree_util.tree_map(np.array, result)
 
