@@ -195,7 +195,9 @@ def assert_symmetric_and_positive(gram, diagonal, floor=0.0):
     """Symmetric to the last bit, no eigenvalue below rounding (or `floor` times the largest)."""
     assert np.isfinite(gram).all()
     np.testing.assert_array_equal(gram, gram.T)
-    np.testing.assert_allclose(np.diagonal(gram), diagonal, rtol=8 * np.finfo(gram.dtype).eps)
+    # A large value may come out of an exponential, whose relative error is the absolute one of its argument.
+    relative = 8 * np.finfo(gram.dtype).eps * max(1.0, np.log(diagonal.max()))
+    np.testing.assert_allclose(np.diagonal(gram), diagonal, rtol=relative)
     eigenvalues = np.linalg.eigvalsh(gram.astype(np.float64))
     # Rounding every entry moves an eigenvalue by at most n eps times the largest diagonal entry;
     # a dozen operations round an entry.
@@ -223,7 +225,9 @@ def test_kernels_are_positive_with_zero_repeated_and_nearly_repeated_rows(name):
     check_positive(ROW[name], np.float64, count=16)
 
 
+# Variances are too large for some expansions, which say so; cut short they are positive all the same.
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ntkit.errors.AccuracyWarning")
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize("row", ROWS, ids=labels(ROWS))
 def test_every_kernel_is_positive_with_zero_repeated_and_nearly_repeated_rows(row, dtype):
