@@ -97,10 +97,14 @@ def no_numbers(fused: FusedImages, count: int, names: tuple[str, ...]) -> Number
     return Numbers(sides, names, np.zeros((max(1, blocks), AFFINE), fused.dtype))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def contribute(
     fused: FusedImages, number: int, x: np.ndarray, own: Sequence[np.ndarray], numbers: Numbers
 ) -> None:
-    """Enter what the images contribute to the steps of one level."""
+    """Enter what the images contribute to the steps of one level.
+
+    What overflows is infinite in the kernel, which is refused by name of the point: no warning before that.
+    """
     level, count = fused.schedule.levels[number], len(x)
     first_block = sum(
         isinstance(step, Block) for earlier in fused.schedule.levels[:number] for step in earlier.steps
