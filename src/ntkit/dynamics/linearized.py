@@ -28,8 +28,8 @@ class LinearizedModel:
     that any number of times can be asked about. Lee et al. (2019), equation 8. The outputs alone cost less:
     `gradient_flow(EmpiricalNTK(f, params), ...)` when outputs do not interact.
 
-    NumPy data give NumPy weights and outputs, JAX data JAX arrays; in the dtype of the floating arrays of `x`, and where
-    it has none (tokens) in that of `params`.
+    NumPy data give NumPy weights and outputs, JAX data JAX arrays; in the dtype of the floating arrays of `x`, and
+    where it has none (tokens) in that of `params`.
 
     Args:
         f: `f(params, x)`, inputs (n, ...) to outputs (n, k).

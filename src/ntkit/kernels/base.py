@@ -16,8 +16,8 @@ class Kernel(Value, ABC):
     """A symmetric positive semi-definite function `k(x, x')`, evaluated on blocks of points.
 
     NumPy arrays in give NumPy arrays out in the same dtype; JAX arrays in give JAX arrays out, and
-    under `jit`, `grad` and `vmap` a kernel is a pure function. Which points it takes, `as_inputs` says: floating arrays,
-    unless it is the kernel of a function that takes tokens, or pytrees of arrays with one first axis.
+    under `jit`, `grad` and `vmap` a kernel is a pure function. Points are floating arrays, unless the kernel is one of
+    functions that take others, tokens or pytrees of arrays with one first axis: `as_inputs` says which.
     """
 
     @abstractmethod

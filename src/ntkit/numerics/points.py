@@ -25,10 +25,14 @@ def point_shape(x: Any) -> Any:
     return jax.tree_util.tree_map(lambda leaf: leaf.shape[1:], x)
 
 
+def is_floating(x: Any) -> bool:
+    """Whether the points are a floating array, the library and dtype of which answers have."""
+    return isinstance(x, jax.Array | np.ndarray) and jnp.issubdtype(x.dtype, jnp.floating)
+
+
 def template(x: Any, computed: Array) -> Array:
     """The array whose library and dtype an answer at the points `x` has: `x`, where it is a floating array.
 
-    Tokens and pytrees have no dtype of an answer: it is that of what was `computed` from them, a Gram matrix.
+    Tokens and pytrees do not say: then it is that of what was `computed` from them, a Gram matrix.
     """
-    floating = isinstance(x, jax.Array | np.ndarray) and jnp.issubdtype(x.dtype, jnp.floating)
-    return x if floating else computed
+    return x if is_floating(x) else computed
