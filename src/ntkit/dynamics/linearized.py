@@ -88,8 +88,8 @@ class LinearizedModel:
         amounts = self._amounts(times)
         with self._precision(), jax.default_matmul_precision("highest"):
             x, origin = self._converted()
-            _, pull_back = jax.vjp(lambda parameters: self.f(parameters, x), origin)
-            (change,) = jax.vmap(pull_back)(jnp.asarray(amounts, jnp.result_type(self._dtype)))
+            outputs, pull_back = jax.vjp(lambda parameters: self.f(parameters, x), origin)
+            (change,) = jax.vmap(pull_back)(jnp.asarray(amounts, outputs.dtype))
             moved = jax.tree_util.tree_map(
                 lambda start, step: jnp.expand_dims(start, 0) + step, origin, change
             )

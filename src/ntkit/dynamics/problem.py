@@ -135,7 +135,7 @@ def make_problem(
         raise ValueError(f"{who} needs record between 0 and steps={steps}, got {wrong}.")
     numpy = is_numpy(x, y)
     with precision(dtype if numpy else np.float32):
-        kept = jnp.result_type(dtype)
+        kept = jax.dtypes.canonicalize_dtype(dtype)
         return Problem(
             who=who,
             f=f,

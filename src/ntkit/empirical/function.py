@@ -117,7 +117,7 @@ def as_params(who: str, params: Params, dtype: Any) -> Params:
     Raises:
         ValueError: when there is no parameter, or one that is not floating point (no derivative exists).
     """
-    dtype = jnp.result_type(dtype)
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
         # JAX takes microseconds to tell a type, for every leaf of every call.

@@ -201,7 +201,7 @@ class SketchedNTK(FunctionKernel):
                 result = (result + result.transpose(axes)) / 2
             return np.array(result) if numpy else result
 
-    def _features(self, params: Params, x: jax.Array) -> jax.Array:
+    def _features(self, params: Params, x: Any) -> jax.Array:
         arguments = (self.f, params, x)
         method = self.method or projection.cheaper_projection(*arguments, self.dimension, self.memory_limit)
         project = _forward if method == "forward" else _reverse
