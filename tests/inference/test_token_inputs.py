@@ -98,7 +98,7 @@ def test_floating_points_decide_the_dtype_of_the_answer_and_integers_do_not():
     def linear(w, x):
         return jnp.matmul(x.astype(w.dtype), w, precision="highest")
 
-    process = GaussianProcess(EmpiricalNTK(linear, np.ones((2, 1), np.float32), method="jacobian"), 1.0)
+    process = GaussianProcess(EmpiricalNNGP(linear, np.ones((2, 1), np.float32)), 1.0)
     x, y = np.array([[1, 2], [0, 3]]), np.array([[1.0], [2.0]])
     for points, dtype in (
         (x, np.float32),
@@ -112,7 +112,7 @@ def test_floating_points_decide_the_dtype_of_the_answer_and_integers_do_not():
 
 def test_jax_tokens_give_jax_answers():
     tree, y = jax.tree_util.tree_map(jnp.asarray, X["tree"]), jnp.asarray(Y, jnp.float32)
-    process = GaussianProcess(EmpiricalNTK(model, in_float32(PARAMS), method="jacobian"), NOISE)
+    process = GaussianProcess(EmpiricalNNGP(model, in_float32(PARAMS)), NOISE)
     posterior = process.condition(tree, y)
     for answer in (process.mean(tree), posterior.mean(tree), posterior.log_marginal_likelihood()):
         assert isinstance(answer, jax.Array)
