@@ -43,9 +43,9 @@ def learnt(kernel, t):
     return np.linalg.solve(kernel, np.eye(len(kernel)) - scipy.linalg.expm(-t * kernel))
 
 
-@KINDS
-def test_the_linearised_model_follows_its_closed_form(kind):
-    x, jacobian = X[kind], matrix(X[kind])
+def test_the_linearised_model_follows_its_closed_form():
+    x, x_new = X["tree"], X_NEW["tree"]
+    jacobian = matrix(x)
     linear = LinearizedModel(model, PARAMS, x, Y, 0.7, "mean")
     error = (Y - outputs_by_hand(PARAMS, x)).reshape(-1)
     rate = 0.7 / Y.size
@@ -57,10 +57,22 @@ def test_the_linearised_model_follows_its_closed_form(kind):
     weights = linear.weights(2.0)
     assert weights["table"].dtype == np.float64
     np.testing.assert_allclose(flat(weights), moved, atol=1e-10)
-    new = outputs_by_hand(PARAMS, X_NEW[kind]) + (matrix(X_NEW[kind]) @ (moved - flat(PARAMS))).reshape(6, 2)
-    np.testing.assert_allclose(linear.at(2.0).mean(X_NEW[kind]), new, atol=1e-10)
+    new = outputs_by_hand(PARAMS, x_new) + (matrix(x_new) @ (moved - flat(PARAMS))).reshape(6, 2)
+    np.testing.assert_allclose(linear.at(2.0).mean(x_new), new, atol=1e-10)
     left = scipy.linalg.expm(-2.0 * kernel) @ error
     assert linear.loss(2.0) == pytest.approx(0.5 * left @ left / Y.size, rel=1e-10)
+
+
+def test_one_array_of_outputs_is_demanded_where_targets_are_fitted():
+    def tree(params, x):
+        return {"outputs": model(params, x)}
+
+    with pytest.raises(
+        ValueError, match=r"LinearizedModel needs f\(params, x\) to return one array, got dict"
+    ):
+        LinearizedModel(tree, PARAMS, X["tree"], Y).weights(1.0)
+    with pytest.raises(ValueError, match=r"train needs f\(params, x\) to return one array, got dict"):
+        train(tree, PARAMS, X["tree"], Y, learning_rate=0.1, steps=1)
 
 
 @KINDS
