@@ -28,6 +28,8 @@ from ntkit.dynamics.linearized import LinearizedModel
 from ntkit.dynamics.problem import make_problem
 from ntkit.dynamics.stopping import best_stopping_time
 from ntkit.empirical import EmpiricalNNGP, EmpiricalNTK
+from ntkit.kernels import NNGP as Limit
+from ntkit.nn import Dense
 from ntkit.numerics.points import points_of
 
 KINDS = pytest.mark.parametrize("kind", ["tokens", "tree"])
@@ -130,6 +132,11 @@ def test_the_largest_stable_rate_is_that_of_the_explicit_kernel():
     assert max_learning_rate(model, PARAMS, X["tree"]) == pytest.approx(2 / largest, rel=1e-3)
 
 
+def test_the_prior_must_take_the_points_too():
+    with pytest.raises(ValueError, match=r"gradient_flow needs x as an array, got dict"):
+        gradient_flow(NTK, X["tree"], Y, prior=Limit(Dense(1)))
+
+
 @KINDS
 def test_the_course_of_gradient_flow_is_the_exponential_of_the_explicit_kernel(kind):
     x, x_new = X[kind], X_NEW[kind]
@@ -156,7 +163,7 @@ def test_the_course_of_gradient_flow_is_the_exponential_of_the_explicit_kernel(k
 
 
 def test_a_given_network_of_tokens_is_trained_from_its_own_outputs():
-    x, x_new = X["tokens"], X_NEW["tokens"]
+    x, x_new = X["tree"], X_NEW["tree"]
     rate = 0.5 / np.linalg.eigvalsh(kernel_by_hand(x))[-1]
     start = outputs_by_hand(PARAMS, x)
     descent = gradient_descent(

@@ -19,6 +19,7 @@ from tests.empirical.token_model import (
 from ntkit.empirical import EmpiricalNNGP, EmpiricalNTK, SketchedNTK
 from ntkit.inference import GaussianProcess, blocks
 from ntkit.kernels import NTK
+from ntkit.kernels.stationary import RBF
 from ntkit.nn import Dense
 
 KINDS = pytest.mark.parametrize("kind", ["tokens", "tree"])
@@ -108,6 +109,13 @@ def test_floating_points_decide_the_dtype_of_the_answer_and_integers_do_not():
         posterior = process.condition(points, y)
         for answer in (process.mean(points), posterior.mean(points), posterior.variance(points)):
             assert answer.dtype == dtype
+
+
+def test_the_library_of_floating_points_is_that_of_the_answer_whatever_was_observed():
+    x = np.array([[0.0], [1.0]], np.float32)
+    posterior = GaussianProcess(RBF(), 1.0).condition(jnp.asarray(x), jnp.asarray(x))
+    assert isinstance(posterior.mean(x), np.ndarray)
+    assert isinstance(posterior.mean(jnp.asarray(x)), jax.Array)
 
 
 def test_jax_tokens_give_jax_answers():
