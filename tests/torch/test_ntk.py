@@ -231,6 +231,15 @@ def test_it_serves_as_a_kernel_everywhere():
     assert repr(kernel) == "EmpiricalNTK(Sequential, 152 parameters)"
 
 
+def test_its_tokens_are_left_as_they_are_by_those_who_ask_the_kernel():
+    kernel = EmpiricalNTK(make(lambda: nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 1))))
+    x, y = np.array([[0, 1], [2, 2], [4, 3]]), np.arange(3.0)[:, None]
+    gram = kernel(x)
+    mean = GaussianProcess(kernel, noise=0.1).condition(x, y).mean(x)
+    assert mean.dtype == np.float64
+    np.testing.assert_allclose(mean, gram @ np.linalg.solve(gram + 0.1 * np.eye(3), y), atol=1e-10)
+
+
 def state(module):
     return (
         {name: value.clone() for name, value in module.state_dict().items()},

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from ntkit.dynamics.problem import make_problem, outputs_of
 from ntkit.dynamics.squared_loss import Reduction
-from ntkit.empirical.function import Function, Params, as_inputs
+from ntkit.empirical.function import Function, Params, as_examples, in_precision
 from ntkit.engines.plan import tracked
 from ntkit.numerics.dtypes import Array, precision
 
@@ -53,10 +53,10 @@ def train_ensemble(
     init: Callable[[jax.Array], Params],
     key: jax.Array,
     members: int,
-    x: Float[Array, "n *d"],
+    x: Any,
     y: Float[Array, "n k"],
     *,
-    watch: Float[Array, "m *d"],
+    watch: Any,
     learning_rate: float | int,
     steps: int,
     reduction: Reduction = "sum",
@@ -69,14 +69,14 @@ def train_ensemble(
     section 2.3. Networks are drawn, trained and dropped one after the other (a weight matrix of width
     2048 fills the cache, so training several at once is no faster): memory is that of one network.
 
-    Computes in the dtype of `x`; results are NumPy. Ctrl-C keeps the members that are finished.
+    Computes in the dtype that `train` does; results are NumPy. Ctrl-C keeps the members that are finished.
 
     Args:
         f: `f(params, x)`, inputs (n, ...) to outputs (n, k).
         init: draws parameters from a key, e.g. `lambda key: network.init(key, x.shape)`.
         key: split into one key per member.
         members: how many networks, at least 2.
-        x: training inputs (n, ...).
+        x: training inputs (n, ...), tokens included, or a pytree of such arrays.
         y: training targets (n, k).
         watch: inputs (m, ...) whose outputs are recorded.
         learning_rate: η, positive.
@@ -93,6 +93,7 @@ def train_ensemble(
         raise ValueError(
             f"train_ensemble needs at least 2 members, got {members}. Use train for one network."
         )
+    as_examples("train_ensemble", watch, "watch")
     problem = make_problem("train_ensemble", f, x, y, learning_rate, steps, reduction, record)
     draw = jax.jit(init)
     losses: list[list[float]] = []
@@ -102,7 +103,7 @@ def train_ensemble(
         for member_key in tracked(jax.random.split(key, members), members, "training the ensemble"):
             params = draw(member_key)
             with precision(problem.dtype) if problem.numpy else nullcontext():
-                watched = jnp.asarray(as_inputs("train_ensemble", watch, "watch"), problem.dtype)
+                watched = in_precision(watch, problem.dtype)
                 loss, shown = [], []
                 for _, wanted, current in problem.path(problem.start(params)):
                     if wanted:

@@ -13,8 +13,17 @@ from jaxtyping import Float, Int
 from ntkit.dynamics.problem import largest_eigenvalue, make_problem, outputs_of, squared_error
 from ntkit.dynamics.progress import Bar
 from ntkit.dynamics.squared_loss import Reduction, loss_weight
-from ntkit.empirical.function import Function, Params, as_inputs, as_params, check_function, count_outputs
-from ntkit.numerics.dtypes import Array, as_targets, is_numpy, precision
+from ntkit.empirical.function import (
+    Function,
+    Params,
+    as_examples,
+    as_params,
+    check_function,
+    count_outputs,
+    in_precision,
+    working_dtype,
+)
+from ntkit.numerics.dtypes import Array, as_targets, is_numpy, precision, to_jax
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +52,15 @@ class TrainingHistory:
 def train(
     f: Function,
     params: Params,
-    x: Float[Array, "n *d"],
+    x: Any,
     y: Float[Array, "n k"],
     *,
     learning_rate: float | int,
     steps: int,
     reduction: Reduction = "sum",
     record: Sequence[int] | None = None,
-    test: tuple[Array, Array] | None = None,
-    watch: Float[Array, "m *d"] | None = None,
+    test: tuple[Any, Array] | None = None,
+    watch: Any = None,
 ) -> TrainingHistory:
     """Train a finite network by plain full-batch gradient descent, `θ ← θ − η ∇L(θ)`.
 
@@ -59,13 +68,14 @@ def train(
     "mean_points" by points. The wide-network limit after k steps is `gradient_descent(...).after(k)`,
     and for small η that is `gradient_flow(...).at(k)`, both at this learning rate and reduction.
 
-    Computes in the dtype of `x`: NumPy inputs give NumPy parameters and outputs back. Ctrl-C ends the
-    training and returns what was recorded; a bar on a terminal's standard error shows the progress.
+    Computes in the dtype of the floating arrays of `x`, and where it has none (tokens) in that of `y`: NumPy
+    inputs give NumPy parameters and outputs back. Ctrl-C ends the training and returns what was recorded; a bar
+    on a terminal's standard error shows the progress.
 
     Args:
         f: `f(params, x)`, inputs (n, ...) to outputs (n, k).
         params: pytree of floating-point arrays to start from; left as it is.
-        x: training inputs (n, ...).
+        x: training inputs (n, ...), tokens included, or a pytree of such arrays.
         y: training targets (n, k).
         learning_rate: η, positive.
         steps: number of gradient steps, at least 1.
@@ -89,7 +99,7 @@ def train(
     with precision(problem.dtype) if problem.numpy else nullcontext():
         origin = current = problem.start(params)
         test_set = None if test is None else _as_test_set(test, problem.dtype)
-        watched = None if watch is None else jnp.asarray(as_inputs("train", watch, "watch"), problem.dtype)
+        watched = None if watch is None else _as_watched(watch, problem.dtype)
         recorded: list[tuple[int, float, float, Any]] = []
         taken, interrupted = 0, False
         bar = Bar("training", steps)
@@ -121,27 +131,30 @@ def train(
         )
 
 
-def max_learning_rate(
-    f: Function, params: Params, x: Float[Array, "n *d"], reduction: Reduction = "sum"
-) -> float:
+def max_learning_rate(f: Function, params: Params, x: Any, reduction: Reduction = "sum") -> float:
     """The largest stable learning rate at `params`, `2 / (c λ_max)` of the tangent kernel on the data.
 
     Gradient descent on the linearised network converges if and only if it is below (c is the weight of
     the reduction). `λ_max` is approached from below by power iteration, so this from above, typically
-    to three digits: stay a few per cent under it.
+    to three digits: stay a few per cent under it. Inputs are as for `train`.
     """
     check_function("max_learning_rate", f)
-    x = as_inputs("max_learning_rate", x)
-    with precision(x.dtype) if is_numpy(x) else nullcontext():
-        points = jnp.asarray(x)
-        origin = as_params("max_learning_rate", params, points.dtype)
+    n = as_examples("max_learning_rate", x)
+    dtype = working_dtype(params, x)
+    with precision(dtype) if is_numpy(x) else nullcontext():
+        points = to_jax(x)
+        origin = as_params("max_learning_rate", params, dtype)
         outputs = count_outputs("max_learning_rate", f, origin, points)
         largest = largest_eigenvalue(f, origin, points)
-    weight = loss_weight("max_learning_rate", reduction, x.shape[0], outputs)
+    weight = loss_weight("max_learning_rate", reduction, n, outputs)
     return 2.0 / (weight * largest) if largest > 0 else float("inf")
 
 
-def _as_test_set(test: tuple[Array, Array], dtype: Any) -> tuple[jax.Array, jax.Array]:
-    x = as_inputs("train", test[0], "test inputs")
-    y = as_targets("train", test[1], x.shape[0])
-    return jnp.asarray(x, dtype), jnp.asarray(y, dtype)
+def _as_watched(watch: Any, dtype: Any) -> Any:
+    as_examples("train", watch, "watch")
+    return in_precision(watch, dtype)
+
+
+def _as_test_set(test: tuple[Any, Array], dtype: Any) -> tuple[Any, jax.Array]:
+    y = as_targets("train", test[1], as_examples("train", test[0], "test inputs"))
+    return in_precision(test[0], dtype), jnp.asarray(y, dtype)

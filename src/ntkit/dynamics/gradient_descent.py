@@ -23,7 +23,7 @@ from ntkit.numerics.host import like
 
 def gradient_descent(
     ntk: Kernel,
-    x: Float[Array, "n *d"],
+    x: Any,
     y: Float[Array, "n k"],
     *,
     prior: Kernel | None = None,
@@ -43,7 +43,7 @@ def gradient_descent(
 
     Args:
         ntk: the tangent kernel.
-        x: training points, shape (n, d).
+        x: n training points, as the kernels take them: an array, or a pytree of arrays.
         y: targets, shape (n, k).
         prior: the covariance of the outputs at initialisation, for an ensemble.
         f0: the initial outputs of one given network, instead of an ensemble.
@@ -127,7 +127,7 @@ class GradientDescent:
             )
         return Trained(self.training, moment.learnt(self.training.spectrum)[0])
 
-    def trajectory(self, steps: Any, x: Float[Array, "m *d"]) -> Trajectory:
+    def trajectory(self, steps: Any, x: Any) -> Trajectory:
         """Mean (t, m, k) and variance (t, m) after several numbers of steps, in one pass over the kernels."""
         moments, _ = self._moments("GradientDescent.trajectory", steps)
         return trajectory("GradientDescent.trajectory", self.training, moments, x)
@@ -135,7 +135,7 @@ class GradientDescent:
     def training_outputs(self, steps: float | int) -> Float[Array, "n k"]:
         """The expected outputs at the training points, `Y + (I - η Θ)^k (f_0(X) - Y)`."""
         moments, _ = self._moments("GradientDescent.training_outputs", steps)
-        return like(self.training.outputs(moments)[0], self.training.x)
+        return like(self.training.outputs(moments)[0], self.training.template(self.training.x))
 
     def loss(self, steps: Any) -> Any:
         """The training loss after a number of steps (float) or several (shape (t,)), as in `GradientFlow.loss`."""
@@ -147,7 +147,7 @@ class GradientDescent:
         moments, counts = self._moments("GradientDescent.penalty", steps)
         return as_asked(self.ridge * self.training.penalties(moments), counts)
 
-    def test_loss(self, steps: Any, x: Float[Array, "m *d"], y: Float[Array, "m k"]) -> Any:
+    def test_loss(self, steps: Any, x: Any, y: Float[Array, "m k"]) -> Any:
         """The loss at other points, reduced over these; averaged over the ensemble when there is one."""
         moments, counts = self._moments("GradientDescent.test_loss", steps)
         return as_asked(test_losses("GradientDescent.test_loss", self.training, moments, x, y), counts)

@@ -26,7 +26,7 @@ from ntkit.numerics.host import like
 @overload
 def gradient_flow(
     ntk: Kernel,
-    x: Float[Array, "n *d"],
+    x: Any,
     y: Float[Array, "n k"],
     *,
     prior: Kernel | None = None,
@@ -43,7 +43,7 @@ def gradient_flow(
 @overload
 def gradient_flow(
     ntk: Kernel,
-    x: Float[Array, "n *d"],
+    x: Any,
     y: Float[Array, "n k"],
     *,
     prior: None = None,
@@ -59,7 +59,7 @@ def gradient_flow(
 
 def gradient_flow(
     ntk: Kernel,
-    x: Float[Array, "n *d"],
+    x: Any,
     y: Float[Array, "n k"],
     *,
     prior: Kernel | None = None,
@@ -79,7 +79,7 @@ def gradient_flow(
 
     Args:
         ntk: the tangent kernel: `NTK(network)`, or `EmpiricalNTK(f, params)` for a linearised finite network.
-        x: training points, shape (n, d).
+        x: n training points, as the kernels take them: an array, or a pytree of arrays.
         y: targets, shape (n, k); the outputs share the kernel and, on the squared loss, are learnt independently.
         prior: the covariance of the outputs at initialisation, `NNGP(network)`: training then starts from an
             ensemble `f_0 ~ GP(0, prior)` and predictions carry its covariance. Squared loss only.
@@ -195,7 +195,7 @@ class GradientFlow:
             )
         return Trained(self.training, moment.learnt(self.training.spectrum)[0])
 
-    def trajectory(self, times: Any, x: Float[Array, "m *d"]) -> Trajectory:
+    def trajectory(self, times: Any, x: Any) -> Trajectory:
         """Mean (t, m, k) and variance (t, m) at several times, the kernels at `x` being evaluated once."""
         moments, _ = self._moments("GradientFlow.trajectory", times)
         return trajectory("GradientFlow.trajectory", self.training, moments, x)
@@ -207,7 +207,7 @@ class GradientFlow:
     def training_outputs(self, t: float | int) -> Float[Array, "n k"]:
         """The expected outputs at the training points at time t, `Y + exp(-η Θ t) (f_0(X) - Y)`."""
         moments, _ = self._moments("GradientFlow.training_outputs", t)
-        return like(self.training.outputs(moments)[0], self.training.x)
+        return like(self.training.outputs(moments)[0], self.training.template(self.training.x))
 
     def loss(self, t: Any) -> Any:
         """The training loss C(t), a float for one time, shape (t,) for several; without the ridge's penalty.
@@ -232,7 +232,7 @@ class GradientFlow:
         moments, times = self._moments("GradientFlow.penalty", t)
         return as_asked(self.ridge * self.training.penalties(moments), times)
 
-    def test_loss(self, t: Any, x: Float[Array, "m *d"], y: Float[Array, "m k"]) -> Any:
+    def test_loss(self, t: Any, x: Any, y: Float[Array, "m k"]) -> Any:
         """The loss at other points, reduced over these; averaged over the ensemble as in `loss`."""
         moments, times = self._moments("GradientFlow.test_loss", t)
         return as_asked(test_losses("GradientFlow.test_loss", self.training, moments, x, y), times)

@@ -38,10 +38,10 @@ def leave_one_out_means(
         Weideman & Trefethen (2007), Parabolic and hyperbolic contours for computing the Bromwich integral, section 2.
     """
     infinite = np.isinf(distances)
-    if infinite.any() and training.spectrum.rank < len(training.x) and ridge == 0:
+    if infinite.any() and training.spectrum.rank < training.points and ridge == 0:
         raise NotPositiveDefiniteError(
             f"Leave-one-out prediction at t = inf needs a positive definite kernel, got rank {training.spectrum.rank} "
-            f"on {len(training.x)} points. Leave out the infinite time, or use a ridge."
+            f"on {training.points} points. Leave out the infinite time, or use a ridge."
         )
     means = np.empty((len(distances), *training.error.shape))
     means[distances == 0] = 0.0

@@ -14,8 +14,8 @@ from ntkit.dynamics.arguments import as_asked, as_learning_rate, as_times
 from ntkit.dynamics.filters import FlowFilter
 from ntkit.dynamics.squared_loss import Reduction, loss_weight
 from ntkit.empirical import EmpiricalNTK, linearize
-from ntkit.empirical.function import Function, Params, as_inputs, as_params
-from ntkit.numerics.dtypes import Array, as_targets, is_concrete, is_numpy, precision
+from ntkit.empirical.function import Function, Params, as_examples, as_params, count_outputs, working_dtype
+from ntkit.numerics.dtypes import Array, as_targets, is_concrete, is_numpy, precision, to_jax
 from ntkit.solvers import Spectrum, decompose
 
 
@@ -28,12 +28,13 @@ class LinearizedModel:
     that any number of times can be asked about. Lee et al. (2019), equation 8. The outputs alone cost less:
     `gradient_flow(EmpiricalNTK(f, params), ...)` when outputs do not interact.
 
-    NumPy data give NumPy weights and outputs in the dtype of `x`; JAX data give JAX arrays.
+    NumPy data give NumPy weights and outputs, JAX data JAX arrays; in the dtype of the floating arrays of `x`, and
+    where it has none (tokens) in that of `params`.
 
     Args:
         f: `f(params, x)`, inputs (n, ...) to outputs (n, k).
         params: θ_0, a pytree of floating-point arrays.
-        x: training inputs (n, ...).
+        x: training inputs (n, ...), tokens included, or a pytree of such arrays.
         y: training targets (n, k).
         learning_rate: η, in units of 1 / time.
         reduction: the loss is `½ Σ ‖f − y‖²` ("sum"), divided by n k ("mean") or by n ("mean_points").
@@ -53,7 +54,7 @@ class LinearizedModel:
 
     f: Function
     params: Params
-    x: Float[Array, "n *d"]
+    x: Any
     y: Float[Array, "n k"]
     learning_rate: float | int = 1.0
     reduction: Reduction = "sum"
@@ -66,7 +67,7 @@ class LinearizedModel:
                 "Build it outside of jit, grad and vmap."
             )
         as_learning_rate("LinearizedModel", self.learning_rate)
-        as_targets("LinearizedModel", self.y, as_inputs("LinearizedModel", self.x).shape[0])
+        as_targets("LinearizedModel", self.y, as_examples("LinearizedModel", self.x))
         loss_weight("LinearizedModel", self.reduction, *self.y.shape)
 
     def at(self, t: float | int | Array) -> "TrainedLinearizedModel":
@@ -86,10 +87,9 @@ class LinearizedModel:
         times = as_times("LinearizedModel.weights", t)
         amounts = self._amounts(times)
         with self._precision(), jax.default_matmul_precision("highest"):
-            x = jnp.asarray(self.x)
-            origin = as_params("LinearizedModel", self.params, x.dtype)
-            _, pull_back = jax.vjp(lambda parameters: self.f(parameters, x), origin)
-            (change,) = jax.vmap(pull_back)(jnp.asarray(amounts, x.dtype))
+            x, origin = self._converted()
+            outputs, pull_back = jax.vjp(lambda parameters: self.f(parameters, x), origin)
+            (change,) = jax.vmap(pull_back)(jnp.asarray(amounts, outputs.dtype))
             moved = jax.tree_util.tree_map(
                 lambda start, step: jnp.expand_dims(start, 0) + step, origin, change
             )
@@ -133,12 +133,15 @@ class LinearizedModel:
     def _problem(self) -> tuple[Spectrum, np.ndarray]:
         """The full kernel's spectrum, and the error to be learnt `Y − f_0(X)` by eigendirection."""
         points, outputs = self.y.shape
+        with self._precision():
+            x, origin = self._converted()
+            returned = count_outputs("LinearizedModel", self.f, origin, x)
+        if returned != outputs:
+            raise ValueError(
+                f"LinearizedModel needs as many targets as outputs, got {outputs} and {returned}."
+            )
         kernel = EmpiricalNTK(self.f, self.params, self.memory_limit)
         gram = np.asarray(kernel.full(self.x))
-        if gram.shape[2] != outputs:
-            raise ValueError(
-                f"LinearizedModel needs as many targets as outputs, got {outputs} and {gram.shape[2]}."
-            )
         size = points * outputs
         spectrum = decompose(
             gram.transpose(0, 2, 1, 3).reshape(size, size), name=repr(kernel), who="LinearizedModel"
@@ -146,12 +149,20 @@ class LinearizedModel:
         start = np.asarray(linearize(self.f, self.params)(self.params, self.x), np.float64)
         return spectrum, spectrum.eigenvectors.T @ (np.asarray(self.y, np.float64) - start).reshape(-1)
 
+    def _converted(self) -> tuple[Any, Params]:
+        """Inputs and parameters as JAX arrays, inside of `_precision`."""
+        return to_jax(self.x), as_params("LinearizedModel", self.params, self._dtype)
+
+    @property
+    def _dtype(self) -> Any:
+        return working_dtype(self.params, self.x)
+
     @property
     def _numpy(self) -> bool:
         return is_numpy(self.x, self.y)
 
     def _precision(self) -> AbstractContextManager:
-        return precision(self.x.dtype) if self._numpy else nullcontext()
+        return precision(self._dtype) if self._numpy else nullcontext()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

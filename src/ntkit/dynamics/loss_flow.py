@@ -27,8 +27,9 @@ from ntkit.dynamics.trained import outputs_at, start_at
 from ntkit.dynamics.trajectory import Trajectory
 from ntkit.inference.blocks import in_blocks
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_inputs, as_targets
+from ntkit.numerics.dtypes import Array, as_targets
 from ntkit.numerics.host import like, on_host, working
+from ntkit.numerics.points import number_of_points
 
 TIGHTEST, LOOSEST = 1e-12, 1e-2
 """Tolerances outside this range ask for less than rounding, or for nothing."""
@@ -59,7 +60,7 @@ def loss_flow(
         )
     if not TIGHTEST <= tolerance <= LOOSEST:
         raise ValueError(f"{who} needs tolerance between {TIGHTEST:g} and {LOOSEST:g}, got {tolerance}.")
-    targets = on_host(as_targets(who, y, len(as_inputs(who, x))))
+    targets = on_host(as_targets(who, y, number_of_points(ntk.as_inputs(who, x))))
     as_loss(who, loss, targets)
     with jax.enable_x64(True):
         summed = jax.eval_shape(loss, *(jax.ShapeDtypeStruct(targets.shape, jnp.float64),) * 2).shape == ()
@@ -139,9 +140,9 @@ class LossFlow:
             )
         return LossTrained(self.training, self._in_span(weights)[0])
 
-    def trajectory(self, times: Any, x: Float[Array, "m *d"]) -> Trajectory:
+    def trajectory(self, times: Any, x: Any) -> Trajectory:
         """Outputs (t, m, k) at several times, the kernel at `x` being evaluated once; no variance."""
-        x = as_inputs("LossFlow.trajectory", x)
+        x = self.training.as_inputs("LossFlow.trajectory", x)
         weights, _ = self._weights("LossFlow.trajectory", times)
         spans = self._in_span(weights)
 
@@ -151,12 +152,13 @@ class LossFlow:
             )
             return np.moveaxis(start[None, :, :] + np.matmul(cross[None, :, :], spans), 0, 1)
 
-        return Trajectory(like(np.moveaxis(in_blocks(block, x, len(self.training.x)), 1, 0), x), None)
+        moved = np.moveaxis(in_blocks(block, x, self.training.points), 1, 0)
+        return Trajectory(like(moved, self.training.template(x)), None)
 
     def training_outputs(self, t: float | int) -> Float[Array, "n k"]:
         """The outputs at the training points at time t."""
         weights, _ = self._weights("LossFlow.training_outputs", t)
-        return like(self._outputs(weights)[0], self.training.x)
+        return like(self._outputs(weights)[0], self.training.template(self.training.x))
 
     def loss(self, t: Any) -> Any:
         """The training loss, reduced; a float for one time, shape (t,) for several; without the ridge's penalty."""
@@ -184,11 +186,11 @@ class LossFlow:
         weights, times = self._weights("LossFlow.penalty", t)
         return as_asked(0.5 * self.ridge * (weights**2).sum(axis=(1, 2)), times)
 
-    def test_loss(self, t: Any, x: Float[Array, "m *d"], y: Float[Array, "m k"]) -> Any:
+    def test_loss(self, t: Any, x: Any, y: Float[Array, "m k"]) -> Any:
         """The loss at other points, reduced over these."""
         who = "LossFlow.test_loss"
-        x = as_inputs(who, x)
-        y = on_host(as_targets(who, y, len(x)))
+        x = self.training.as_inputs(who, x)
+        y = on_host(as_targets(who, y, number_of_points(x)))
         if y.shape[1] != self.targets.shape[1]:
             raise ValueError(
                 f"{who} needs {self.targets.shape[1]} outputs as in training, got y of shape {y.shape}."
@@ -282,7 +284,7 @@ class LossTrained:
     training: SpectralTraining
     coefficients: Float[np.ndarray, "n k"]
 
-    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m k"]:
+    def mean(self, x: Any) -> Float[Array, "m k"]:
         """The outputs at `x`, in its array library and dtype."""
         return outputs_at("LossTrained.mean", self.training, self.coefficients, x)
 

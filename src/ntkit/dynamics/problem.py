@@ -12,7 +12,16 @@ import numpy as np
 
 from ntkit.dynamics.arguments import as_learning_rate
 from ntkit.dynamics.squared_loss import loss_weight
-from ntkit.empirical.function import Function, Params, as_inputs, as_params, check_function, count_outputs
+from ntkit.empirical.function import (
+    Function,
+    Params,
+    as_examples,
+    as_params,
+    check_function,
+    count_outputs,
+    in_precision,
+    working_dtype,
+)
 from ntkit.errors import DivergenceError
 from ntkit.numerics.dtypes import Array, as_targets, is_concrete, is_numpy, precision
 
@@ -28,13 +37,15 @@ POWER_ITERATIONS = 100
 class Problem:
     """Full-batch gradient descent on `L = c · ½ Σ ‖f(x; θ) − y‖²`, at the precision of the data.
 
+    That is the dtype of the inputs' floating arrays, and where there are none (tokens) of the targets.
+
     `c` (`weight`) is the reduction's; `record` the sorted numbers of steps to stop at, the last of which
     is the end of training. Use it inside `precision(problem.dtype)` when `numpy`.
     """
 
     who: str
     f: Function
-    x: jax.Array
+    x: Any
     y: jax.Array
     learning_rate: float
     weight: float
@@ -90,7 +101,7 @@ class Problem:
 def make_problem(
     who: str,
     f: Function,
-    x: Array,
+    x: Any,
     y: Array,
     learning_rate: float,
     steps: int,
@@ -107,8 +118,12 @@ def make_problem(
         raise ValueError(
             f"{who} needs concrete arrays, got values traced by JAX. Call it outside jit, grad and vmap."
         )
-    x = as_inputs(who, x)
-    y = as_targets(who, y, x.shape[0])
+    y = as_targets(who, y, as_examples(who, x))
+    if not any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree_util.tree_leaves((x, y))):
+        raise ValueError(
+            f"{who} needs y in floating point where x is not, got {y.dtype}. Use y.astype('float32')."
+        )
+    dtype = working_dtype(y, x)
     rate = as_learning_rate(who, learning_rate)
     if steps < 1:
         raise ValueError(f"{who} needs at least one step, got {steps}.")
@@ -119,36 +134,37 @@ def make_problem(
         wrong = stops[0] if stops[0] < 0 else stops[-1]
         raise ValueError(f"{who} needs record between 0 and steps={steps}, got {wrong}.")
     numpy = is_numpy(x, y)
-    with precision(x.dtype if numpy else np.float32):
+    with precision(dtype if numpy else np.float32):
+        kept = jax.dtypes.canonicalize_dtype(dtype)
         return Problem(
             who=who,
             f=f,
-            x=jnp.asarray(x),
-            y=jnp.asarray(y, x.dtype),
+            x=in_precision(x, kept),
+            y=jnp.asarray(y, kept),
             learning_rate=rate,
             weight=loss_weight(who, reduction, *y.shape),
             record=tuple(stops),
-            dtype=x.dtype,
+            dtype=kept,
             numpy=numpy,
         )
 
 
 @partial(jax.jit, static_argnums=0)
-def outputs_of(f: Function, params: Params, x: jax.Array) -> jax.Array:
+def outputs_of(f: Function, params: Params, x: Any) -> jax.Array:
     """`f(params, x)`, compiled, at full precision."""
     with jax.default_matmul_precision("highest"):
         return f(params, x)
 
 
 @partial(jax.jit, static_argnums=0)
-def squared_error(f: Function, params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+def squared_error(f: Function, params: Params, x: Any, y: jax.Array) -> jax.Array:
     """`½ Σ ‖f(x) − y‖²`."""
     with jax.default_matmul_precision("highest"):
         return 0.5 * jnp.sum(jnp.square(f(params, x) - y))
 
 
 @partial(jax.jit, static_argnums=0)
-def _descend(f: Function, params: Params, x: jax.Array, y: jax.Array, rate: Any, count: Any) -> Params:
+def _descend(f: Function, params: Params, x: Any, y: jax.Array, rate: Any, count: Any) -> Params:
     """`count` steps `θ ← θ − rate Jᵀ(f(x) − y)`; the count is data, so one compilation serves all."""
 
     def step(_, current):
@@ -160,7 +176,7 @@ def _descend(f: Function, params: Params, x: jax.Array, y: jax.Array, rate: Any,
         return jax.lax.fori_loop(0, count, step, params)
 
 
-def largest_eigenvalue(f: Function, params: Params, x: jax.Array) -> float:
+def largest_eigenvalue(f: Function, params: Params, x: Any) -> float:
     """`λ_max` of `J Jᵀ` on all points and outputs, by power iteration, without a matrix.
 
     The Rayleigh quotient approaches from below; its error is the square of the vector's.
@@ -169,7 +185,7 @@ def largest_eigenvalue(f: Function, params: Params, x: jax.Array) -> float:
 
 
 @partial(jax.jit, static_argnums=0)
-def _power_iteration(f: Function, params: Params, x: jax.Array) -> jax.Array:
+def _power_iteration(f: Function, params: Params, x: Any) -> jax.Array:
     with jax.default_matmul_precision("highest"):
         outputs, push_forward = jax.linearize(lambda parameters: f(parameters, x), params)
         pull_back = jax.linear_transpose(push_forward, params)

@@ -14,8 +14,9 @@ from ntkit.dynamics.filters import SpectralFilter
 from ntkit.dynamics.squared_loss import loss_weight
 from ntkit.kernels import evaluate
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_inputs, as_targets, is_concrete
-from ntkit.numerics.host import on_host
+from ntkit.numerics.dtypes import Array, as_targets, is_concrete
+from ntkit.numerics.host import like, on_host
+from ntkit.numerics.points import number_of_points, template
 from ntkit.solvers import Spectrum, decompose
 from ntkit.solvers.checks import check_gram
 
@@ -28,23 +29,38 @@ class SpectralTraining:
         ntk: the tangent kernel Θ.
         prior: the kernel Σ of the initial outputs over an ensemble, or None.
         f0: the initial outputs of one given network, or None.
-        x: the training points X.
+        x: the training points X, as the kernels take them: an array, or a pytree of arrays.
         reduction: how the loss sums over the targets.
         spectrum: eigenvalues and eigenvectors of Θ(X, X), in float64; null directions have eigenvalue 0.
         start: the expected initial outputs `f_0(X)`.
         error: `V^T (Y - f_0(X))`, the expected error to be learnt, by direction.
         spread: `V^T Σ(X, X) V`, the ensemble's initial covariance, by direction; None without `prior`.
+        computed: an empty array of the library and dtype of Θ(X, X), which answers at tokens and pytrees follow.
     """
 
     ntk: Kernel
     prior: Kernel | None
     f0: Callable[[Any], Any] | None
-    x: Float[Array, "n *d"]
+    x: Any
     reduction: str
     spectrum: Spectrum
     start: Float[np.ndarray, "n k"]
     error: Float[np.ndarray, "n k"]
     spread: Float[np.ndarray, "n n"] | None
+    computed: Float[Array, " 0"]
+
+    def as_inputs(self, who: str, x: Any) -> Any:
+        """Check points for the kernels."""
+        return _as_inputs(who, x, self.ntk, self.prior)
+
+    def template(self, x: Any) -> Array:
+        """The array whose library and dtype an answer at `x` has."""
+        return template(x, self.computed)
+
+    @property
+    def points(self) -> int:
+        """The number of training points n."""
+        return len(self.error)
 
     @property
     def eigenvalues(self) -> Float[np.ndarray, " n"]:
@@ -104,8 +120,8 @@ def spectral_training(
     reduction: str,
 ) -> SpectralTraining:
     """Check the arguments, evaluate the kernels on the training points in one pass, and decompose Θ."""
-    x = as_inputs(who, x)
-    y = as_targets(who, y, len(x))
+    x = _as_inputs(who, x, ntk, prior)
+    y = as_targets(who, y, number_of_points(x))
     loss_weight(who, reduction, *y.shape)
     if prior is not None and f0 is not None:
         raise ValueError(
@@ -123,15 +139,20 @@ def spectral_training(
     vectors = spectrum.eigenvectors
     start = np.zeros(y.shape) if f0 is None else on_host(initial_outputs(who, f0, x, y.shape[1]))
     spread = None if prior is None else vectors.T @ (on_host(grams[1]) @ vectors)
-    return SpectralTraining(
-        ntk, prior, f0, x, reduction, spectrum, start, vectors.T @ (on_host(y) - start), spread
-    )
+    error = vectors.T @ (on_host(y) - start)
+    computed = like(np.zeros(0), grams[0])
+    return SpectralTraining(ntk, prior, f0, x, reduction, spectrum, start, error, spread, computed)
+
+
+def _as_inputs(who: str, x: Any, ntk: Kernel, prior: Kernel | None) -> Any:
+    x = ntk.as_inputs(who, x)
+    return x if prior is None else prior.as_inputs(who, x)
 
 
 def initial_outputs(who: str, f0: Callable[[Any], Any], x: Any, outputs: int) -> Any:
     """`f0(x)`, checked to be of shape (m, outputs)."""
     values = f0(x)
     shape = getattr(values, "shape", type(values).__name__)
-    if shape != (len(x), outputs):
-        raise ValueError(f"{who} needs f0(x) of shape ({len(x)}, {outputs}), got {shape}.")
+    if shape != (number_of_points(x), outputs):
+        raise ValueError(f"{who} needs f0(x) of shape ({number_of_points(x)}, {outputs}), got {shape}.")
     return values

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize_scalar
@@ -14,8 +15,9 @@ from ntkit.dynamics.leave_one_out import leave_one_out_means
 from ntkit.dynamics.squared_loss import Reduction, loss_weight
 from ntkit.dynamics.trained import project
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import as_inputs, as_targets
+from ntkit.numerics.dtypes import as_targets
 from ntkit.numerics.host import on_host
+from ntkit.numerics.points import number_of_points, point_shape, points_of
 
 FINITE_TIMES = 40
 
@@ -50,12 +52,12 @@ class StoppingTime:
 
 def best_stopping_time(
     ntk: Kernel,
-    x: Float[np.ndarray, "n *d"],
+    x: Any,
     y: Float[np.ndarray, "n k"],
     *,
     times: Float[np.ndarray, " t"] | None = None,
     folds: int | Literal["leave-one-out"] = 5,
-    validation: tuple[Float[np.ndarray, "m *d"], Float[np.ndarray, "m k"]] | None = None,
+    validation: tuple[Any, Float[np.ndarray, "m k"]] | None = None,
     learning_rate: float | int = 1.0,
     reduction: Reduction = "sum",
     seed: int = 0,
@@ -73,7 +75,7 @@ def best_stopping_time(
 
     Args:
         ntk: the tangent kernel.
-        x: training points, shape (n, d).
+        x: n training points, as the kernel takes them: an array, or a pytree of arrays.
         y: targets, shape (n, k).
         times: increasing times to compare, from 0 to infinity; None takes 40 logarithmic times around the
             time scales of the kernel's eigenvalues, and infinity, and then refines the best.
@@ -97,20 +99,21 @@ def best_stopping_time(
         True
     """
     who = "best_stopping_time"
-    x = np.asarray(as_inputs(who, np.asarray(x)))
-    y = np.asarray(as_targets(who, np.asarray(y), len(x)))
+    x = ntk.as_inputs(who, jax.tree_util.tree_map(np.asarray, x))
+    n = number_of_points(x)
+    y = np.asarray(as_targets(who, np.asarray(y), n))
     rate = as_learning_rate(who, learning_rate) * loss_weight(who, reduction, *y.shape)
     grid = None if times is None else np.atleast_1d(as_times(who, times))
     if validation is not None:
         flow, curve, sizes = _validation(who, ntk, x, y, validation, rate)
     elif folds == "leave-one-out":
-        if len(x) < 2:
-            raise ValueError(f"{who} needs at least two points, got n_samples = {len(x)}.")
+        if n < 2:
+            raise ValueError(f"{who} needs at least two points, got n_samples = {n}.")
         flow, curve, sizes = _leave_one_out(ntk, x, y, rate)
     else:
         flow, curve, sizes = _folds(who, ntk, x, y, folds, rate, seed)
     chosen = _default_times(flow) if grid is None else grid
-    if grid is None and validation is None and folds == "leave-one-out" and flow.rank < len(x):
+    if grid is None and validation is None and folds == "leave-one-out" and flow.rank < n:
         chosen = chosen[:-1]  # infinity, where a singular kernel has no leave-one-out prediction
     errors = curve(chosen)
     losses = sizes @ errors / sizes.sum()
@@ -128,14 +131,14 @@ def best_stopping_time(
 
 
 def _validation(
-    who: str, ntk: Kernel, x: np.ndarray, y: np.ndarray, validation: tuple, rate: float
+    who: str, ntk: Kernel, x: Any, y: np.ndarray, validation: tuple, rate: float
 ) -> tuple[GradientFlow, Curve, np.ndarray]:
-    points = np.asarray(as_inputs(who, np.asarray(validation[0]), "validation x"))
-    targets = np.asarray(as_targets(who, np.asarray(validation[1]), len(points)))
-    if points.shape[1:] != x.shape[1:] or targets.shape[1] != y.shape[1]:
+    points = ntk.as_inputs(who, jax.tree_util.tree_map(np.asarray, validation[0]), "validation x")
+    targets = np.asarray(as_targets(who, np.asarray(validation[1]), number_of_points(points)))
+    if point_shape(points) != point_shape(x) or targets.shape[1] != y.shape[1]:
         raise ValueError(
-            f"{who} needs validation data like the training data, got points of shape {points.shape[1:]} and "
-            f"{x.shape[1:]}, outputs {targets.shape[1]} and {y.shape[1]}."
+            f"{who} needs validation data like the training data, got points of shape {point_shape(points)} and "
+            f"{point_shape(x)}, outputs {targets.shape[1]} and {y.shape[1]}."
         )
     flow = gradient_flow(ntk, x, y, learning_rate=rate)
     curve = _held_out(flow, points, targets)
@@ -143,24 +146,25 @@ def _validation(
 
 
 def _folds(
-    who: str, ntk: Kernel, x: np.ndarray, y: np.ndarray, folds: int | str, rate: float, seed: int
+    who: str, ntk: Kernel, x: Any, y: np.ndarray, folds: int | str, rate: float, seed: int
 ) -> tuple[GradientFlow, Curve, np.ndarray]:
-    if not isinstance(folds, int) or not 2 <= folds <= len(x):
+    n = len(y)
+    if not isinstance(folds, int) or not 2 <= folds <= n:
         raise ValueError(
-            f"{who} needs between 2 and {len(x)} folds (n_samples = {len(x)}), got {folds!r}. "
+            f"{who} needs between 2 and {n} folds (n_samples = {n}), got {folds!r}. "
             'Use a whole number or "leave-one-out".'
         )
-    held_out = np.array_split(np.random.default_rng(seed).permutation(len(x)), folds)
+    held_out = np.array_split(np.random.default_rng(seed).permutation(n), folds)
     flows, curves = [], []
     for fold in held_out:
-        training = np.setdiff1d(np.arange(len(x)), fold)
-        flows.append(gradient_flow(ntk, x[training], y[training], learning_rate=rate))
-        curves.append(_held_out(flows[-1], x[fold], y[fold]))
+        training = np.setdiff1d(np.arange(n), fold)
+        flows.append(gradient_flow(ntk, points_of(x, training), y[training], learning_rate=rate))
+        curves.append(_held_out(flows[-1], points_of(x, fold), y[fold]))
     sizes = np.array([float(fold.size) for fold in held_out])
     return flows[0], lambda times: np.stack([curve(times) for curve in curves]), sizes
 
 
-def _held_out(flow: GradientFlow, x: np.ndarray, y: np.ndarray) -> Curve:
+def _held_out(flow: GradientFlow, x: Any, y: np.ndarray) -> Curve:
     """The mean squared error at points outside of training, whose kernel is evaluated here, once."""
     training = flow.training
     projection, targets = on_host(project(training, x).tangent), on_host(y)
@@ -173,16 +177,14 @@ def _held_out(flow: GradientFlow, x: np.ndarray, y: np.ndarray) -> Curve:
     return curve
 
 
-def _leave_one_out(
-    ntk: Kernel, x: np.ndarray, y: np.ndarray, rate: float
-) -> tuple[GradientFlow, Curve, np.ndarray]:
+def _leave_one_out(ntk: Kernel, x: Any, y: np.ndarray, rate: float) -> tuple[GradientFlow, Curve, np.ndarray]:
     flow = gradient_flow(ntk, x, y, learning_rate=rate)
 
     def curve(times: np.ndarray) -> np.ndarray:
         means = leave_one_out_means(flow.training, rate * times)
         return ((means - y[None, :, :]) ** 2).mean(axis=2).T
 
-    return flow, curve, np.ones(len(x))
+    return flow, curve, np.ones(len(y))
 
 
 def _default_times(flow: GradientFlow) -> Float[np.ndarray, " t"]:

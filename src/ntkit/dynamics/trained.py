@@ -11,8 +11,9 @@ from ntkit.inference.blocks import in_blocks
 from ntkit.inference.predictive import Predictive
 from ntkit.inference.variances import nonnegative
 from ntkit.kernels import evaluate
-from ntkit.numerics.dtypes import Array, as_inputs
+from ntkit.numerics.dtypes import Array
 from ntkit.numerics.host import like, working
+from ntkit.numerics.points import number_of_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,8 @@ class Trained(Predictive):
     With `A = Θ(x, X) V diag(w) V^T` and `w(λ) = (1 - r(λ)) / λ`: mean `f_0(x) + A (Y - f_0(X))`; over an ensemble of
     initialisations `f_0 ~ GP(0, Σ)` (`prior` given) the covariance is
     `Σ(x, x') - A Σ(X, x') - Σ(x, X) A'^T + A Σ(X, X) A'^T`. This is the distribution of trained networks, not a
-    Bayesian posterior. Answers have the array library and dtype of the points asked about.
+    Bayesian posterior. Answers have the array library and dtype of the points asked about where these are a floating
+    array, else (tokens, pytrees) of the tangent kernel's Gram matrix.
 
     Source:
         Lee et al. (2019), Wide neural networks of any depth evolve as linear models, equations 14 to 16.
@@ -49,48 +51,49 @@ class Trained(Predictive):
     training: SpectralTraining
     weights: Float[np.ndarray, " n"]
 
-    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m k"]:
+    def mean(self, x: Any) -> Float[Array, "m k"]:
         training = self.training
         coefficients = training.spectrum.eigenvectors @ (self.weights[:, None] * training.error)
         return outputs_at("Trained.mean", training, coefficients, x)
 
-    def variance(self, x: Float[Array, "m *d"]) -> Float[Array, " m"]:
+    def variance(self, x: Any) -> Float[Array, " m"]:
         training = _with_prior("Trained.variance", self.training)
 
         def block(points: Any) -> Any:
             prior, weights = working(training.prior.diag(points), self.weights)
             raised, lowered = project(training, points).reduction(weights)
             variance = prior - 2.0 * (raised * lowered).sum(axis=1)
-            return like(nonnegative(variance, prior, points.dtype, "Trained.variance"), points)
+            answer = training.template(points)
+            return like(nonnegative(variance, prior, answer.dtype, "Trained.variance"), answer)
 
-        return in_blocks(block, as_inputs("Trained.variance", x), len(training.x))
+        return in_blocks(block, training.as_inputs("Trained.variance", x), training.points)
 
-    def covariance(self, x: Float[Array, "m *d"]) -> Float[Array, "m m"]:
+    def covariance(self, x: Any) -> Float[Array, "m m"]:
         training = _with_prior("Trained.covariance", self.training)
-        x = as_inputs("Trained.covariance", x)
+        x = training.as_inputs("Trained.covariance", x)
         prior, weights = working(training.prior(x), self.weights)
         raised, lowered = project(training, x).reduction(weights)
         change = raised @ lowered.T
-        return like(prior - (change + change.T), x)
+        return like(prior - (change + change.T), training.template(x))
 
 
 def outputs_at(who: str, training: SpectralTraining, coefficients: Float[np.ndarray, "n k"], x: Any) -> Any:
-    """`f_0(x) + Θ(x, X) a`, in blocks of points, in their array library and dtype."""
+    """`f_0(x) + Θ(x, X) a`, in blocks of points, in the array library and dtype due at them."""
 
     def block(points: Any) -> Any:
         cross, start, amounts = working(
             training.ntk(points, training.x), start_at(training, points), coefficients
         )
-        return like(start + cross @ amounts, points)
+        return like(start + cross @ amounts, training.template(points))
 
-    return in_blocks(block, as_inputs(who, x), len(training.x))
+    return in_blocks(block, training.as_inputs(who, x), training.points)
 
 
 def start_at(training: SpectralTraining, points: Any) -> Any:
     """The expected initial outputs at the points."""
     outputs = training.error.shape[1]
     if training.f0 is None:
-        return np.zeros((len(points), outputs))
+        return np.zeros((number_of_points(points), outputs))
     return initial_outputs("f0", training.f0, points, outputs)
 
 

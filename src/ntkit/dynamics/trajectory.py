@@ -12,8 +12,9 @@ from ntkit.dynamics.squared_loss import loss_weight
 from ntkit.dynamics.trained import project, start_at
 from ntkit.inference.blocks import in_blocks
 from ntkit.inference.variances import nonnegative
-from ntkit.numerics.dtypes import Array, as_inputs, as_targets, is_concrete
+from ntkit.numerics.dtypes import Array, as_targets, is_concrete
 from ntkit.numerics.host import like, on_host, working
+from ntkit.numerics.points import number_of_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +36,15 @@ def trajectory(who: str, training: SpectralTraining, moments: SpectralFilter, x:
     Raises:
         ValueError: for points traced by JAX.
     """
-    x = as_inputs(who, x)
+    x = training.as_inputs(who, x)
     if not is_concrete(x):
         raise ValueError(
             f"{who} needs points that hold numbers, got values traced by JAX. Use .at(t).mean(x) instead."
         )
     learnt = moments.learnt(training.spectrum)
     amounts = learnt[:, :, None] * training.error[None, :, :]
+
+    answer = training.template(x)
 
     def block(points: Any) -> np.ndarray:
         projection = project(training, points)
@@ -54,22 +57,22 @@ def trajectory(who: str, training: SpectralTraining, moments: SpectralFilter, x:
         for moment, weights in enumerate(learnt):
             raised, lowered = projection.reduction(weights)
             variance = prior - 2.0 * (raised * lowered).sum(axis=1)
-            variances[moment] = nonnegative(variance, prior, points.dtype, who)
+            variances[moment] = nonnegative(variance, prior, answer.dtype, who)
         # The variance rides along as one more output, so that blocks are put together once.
         return np.moveaxis(np.concatenate([means, variances[:, :, None]], axis=2), 0, 1)
 
-    moved = np.moveaxis(in_blocks(block, x, len(training.x)), 1, 0)
+    moved = np.moveaxis(in_blocks(block, x, training.points), 1, 0)
     outputs = training.error.shape[1]
-    variance = None if training.prior is None else like(moved[:, :, outputs], x)
-    return Trajectory(like(moved[:, :, :outputs], x), variance)
+    variance = None if training.prior is None else like(moved[:, :, outputs], answer)
+    return Trajectory(like(moved[:, :, :outputs], answer), variance)
 
 
 def test_losses(
     who: str, training: SpectralTraining, moments: SpectralFilter, x: Any, y: Any
 ) -> Float[np.ndarray, " t"]:
     """The loss at other points, reduced over them; averaged over the ensemble when there is one."""
-    x = as_inputs(who, x)
-    y = on_host(as_targets(who, y, len(x)))
+    x = training.as_inputs(who, x)
+    y = on_host(as_targets(who, y, number_of_points(x)))
     outputs = training.error.shape[1]
     if y.shape[1] != outputs:
         raise ValueError(f"{who} needs {outputs} outputs as in training, got y of shape {y.shape}.")

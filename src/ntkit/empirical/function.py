@@ -1,4 +1,4 @@
-"""What is asked of a finite function `f(params, x)`: floating parameters, inputs (n, ...), outputs (n, k)."""
+"""What is asked of a finite function `f(params, x)`: floating parameters, and points along a first axis."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkit.numerics.dtypes import Array, check_finite, to_jax
+from ntkit.numerics.dtypes import check_finite, to_jax
 
 Params = Any
 """A pytree of floating-point arrays."""
 
-Function = Callable[[Params, jax.Array], jax.Array]
-"""`f(params, x)`: inputs of shape (n, ...) to outputs of shape (n, k), each row for itself."""
+Function = Callable[[Params, Any], Any]
+"""`f(params, x)`: inputs of shape (n, ...), or a pytree of such arrays, to outputs (n, k), each row for itself."""
 
 FLOATING = frozenset(np.dtype(kind) for kind in (np.float16, np.float32, np.float64))
 """The dtypes of most parameters, told apart at once; `jnp.issubdtype` knows the others."""
@@ -28,32 +28,6 @@ def check_function(who: str, f: Function) -> None:
         raise ValueError(
             f"{who} needs a hashable function f, got {type(f).__name__}. Wrap it: lambda params, x: f(params, x)."
         ) from None
-
-
-def as_inputs(who: str, x: Array, name: str = "x") -> Array:
-    """Check inputs of shape (n, ...), images included: floating, not empty, finite.
-
-    NumPy integers and booleans become float64.
-
-    Raises:
-        ValueError: naming `who`, the argument and the remedy.
-    """
-    if not isinstance(x, jax.Array | np.ndarray):
-        raise ValueError(
-            f"{who} needs {name} as an array, got {type(x).__name__}. Use numpy.asarray({name})."
-        )
-    if x.ndim == 0 or 0 in x.shape:
-        raise ValueError(
-            f"{who} needs {name} of shape (points, ...) with at least one point and one feature, got shape {x.shape}."
-        )
-    if isinstance(x, np.ndarray) and x.dtype.kind in "iub":
-        x = x.astype(np.float64)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(
-            f"{who} needs {name} in floating point, got {x.dtype}. Use {name}.astype('float64')."
-        )
-    check_finite(who, x, name)
-    return x
 
 
 def as_examples(who: str, x: Any, name: str = "x") -> int:
@@ -130,12 +104,20 @@ def working_dtype(params: Params, x: Any) -> np.dtype:
     raise ValueError("A derivative needs floating-point parameters.")
 
 
+def in_precision(x: Any, dtype: Any) -> Any:
+    """Examples as JAX arrays, the floating ones in `dtype`; integers and booleans stay what they are."""
+    return jax.tree_util.tree_map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, to_jax(x)
+    )
+
+
 def as_params(who: str, params: Params, dtype: Any) -> Params:
     """The parameters as JAX arrays of `dtype`; call it inside `precision(dtype)` to keep 64 bits.
 
     Raises:
         ValueError: when there is no parameter, or one that is not floating point (no derivative exists).
     """
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
         # JAX takes microseconds to tell a type, for every leaf of every call.
@@ -195,8 +177,7 @@ def count_joined_outputs(who: str, f: Callable[[Params, Any], Any], params: Para
     Raises:
         ValueError: when f returns something else than floating arrays of shape (points, outputs, ...).
     """
-    two = jax.tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), x)
-    outputs = jax.tree_util.tree_leaves(jax.eval_shape(f, params, two))
+    outputs = jax.tree_util.tree_leaves(_outputs_of_two(f, params, x))
     for output in outputs:
         if output.ndim < 2 or output.shape[0] != 2 or 0 in output.shape:
             raise ValueError(
@@ -210,14 +191,13 @@ def count_joined_outputs(who: str, f: Callable[[Params, Any], Any], params: Para
     return sum(int(np.prod(output.shape[1:])) for output in outputs)
 
 
-def count_outputs(who: str, f: Function, params: Params, x: Array) -> int:
-    """The number of outputs k of `f`, found without computing anything.
+def count_outputs(who: str, f: Callable[[Params, Any], Any], params: Params, x: Any) -> int:
+    """The number of outputs k of `f`, of which one array (n, k) is demanded; found without computing anything.
 
     Raises:
         ValueError: when two points in are not a floating (2, k) array out.
     """
-    two_points = jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)
-    outputs = jax.eval_shape(f, params, two_points)
+    outputs = _outputs_of_two(f, params, x)
     if not isinstance(outputs, jax.ShapeDtypeStruct):
         raise ValueError(f"{who} needs f(params, x) to return one array, got {type(outputs).__name__}.")
     if outputs.ndim != 2 or outputs.shape[0] != 2 or outputs.shape[1] == 0:
@@ -228,3 +208,9 @@ def count_outputs(who: str, f: Function, params: Params, x: Array) -> int:
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise ValueError(f"{who} needs f(params, x) in floating point, got {outputs.dtype}.")
     return outputs.shape[1]
+
+
+def _outputs_of_two(f: Callable[[Params, Any], Any], params: Params, x: Any) -> Any:
+    """Shapes and dtypes of what f returns for two points."""
+    two = jax.tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), x)
+    return jax.eval_shape(f, params, two)

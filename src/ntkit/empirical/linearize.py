@@ -15,12 +15,13 @@ def linearize(f: Function, params: Params) -> Callable[[Params, Any], Any]:
     neural networks of any depth evolve as linear models under gradient descent"), equation 3.
 
     Args:
-        f: `f(params, x)` with inputs (n, ...) and outputs (n, k).
+        f: `f(params, x)` with inputs (n, ...), tokens included, and outputs (n, k); either may be a pytree of arrays.
         params: the pytree of floating-point arrays to expand at.
 
     Returns:
-        `f_lin(params, x)`, used like `f`; NumPy inputs give NumPy outputs of the same dtype (the
-        parameters are converted to it), JAX inputs give JAX outputs.
+        `f_lin(params, x)`, used like `f` and returning what `f` does; NumPy inputs give NumPy outputs, JAX inputs JAX
+        outputs, in the dtype of the inputs' floating arrays, to which the parameters are converted. Integers alone
+        (tokens) take the dtype of `params`.
 
     >>> import numpy as np
     >>> f = lambda w, x: x * w**2

@@ -22,13 +22,13 @@ from ntkit.empirical.function import (
     one_example,
     working_dtype,
 )
-from ntkit.kernels.base import Kernel
+from ntkit.empirical.function_kernel import FunctionKernel
 from ntkit.numerics.dtypes import Array, is_concrete, is_numpy, precision, to_jax
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["f"])
 @dataclass(frozen=True, eq=False)
-class EmpiricalNNGP(Kernel):
+class EmpiricalNNGP(FunctionKernel):
     """The Gram matrix of a finite function's outputs, averaged over them.
 
     `K(x, x') = (1/O) Σ_o f_o(x; θ) f_o(x'; θ)`; over random wide networks with independent outputs its mean tends to
@@ -78,7 +78,7 @@ class EmpiricalNNGP(Kernel):
     def _outputs(self, x: Any) -> Any:
         """The outputs at each point alone, (n, O)."""
         dtype = working_dtype(self.params, x)
-        numpy = is_concrete((self.params, x)) and is_numpy(*jax.tree_util.tree_leaves(x))
+        numpy = is_concrete((self.params, x)) and is_numpy(x)
         with precision(dtype) if numpy else nullcontext():
             params = as_params("EmpiricalNNGP", self.params, dtype)
             inputs = to_jax(x)

@@ -25,10 +25,10 @@ from ntkit.empirical.function import (
     reverse_derivatives,
     working_dtype,
 )
+from ntkit.empirical.function_kernel import FunctionKernel
 from ntkit.empirical.gram import concrete_grams, traced_grams
 from ntkit.empirical.plan import Plan, Study, make_plan, study
 from ntkit.empirical.selection import Mask, Parameters, as_parameters, chosen_leaves, names_of
-from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, at_once, is_concrete, is_numpy, precision, to_jax
 
 FORWARD = 'method="auto" with memory_limit enough for the Jacobian of a point, which it takes by forward mode'
@@ -36,7 +36,7 @@ FORWARD = 'method="auto" with memory_limit enough for the Jacobian of a point, w
 
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True, eq=False, repr=False)
-class EmpiricalNTK(Kernel):
+class EmpiricalNTK(FunctionKernel):
     """The tangent kernel of a finite function at its parameters, traced over outputs.
 
     `Θ(x, x') = (1/O) Σ_o Σ_p ∂_p f_o(x; θ) ∂_p f_o(x'; θ)`, shape (n, m): the O x O block `J(x) J(x')ᵀ` (see `full`)
@@ -194,7 +194,7 @@ class EmpiricalNTK(Kernel):
         Then whether all of it holds numbers, and whether the answer is due as NumPy.
         """
         given = is_concrete((self.params, x, other))
-        numpy = given and is_numpy(*jax.tree_util.tree_leaves((x, other)))
+        numpy = given and is_numpy(x, other)
         dtype = working_dtype(self.params, x)
         with precision(dtype) if numpy else nullcontext(), reverse_derivatives("EmpiricalNTK", FORWARD):
             with at_once() if given else nullcontext():

@@ -295,9 +295,7 @@ class NTKOperator:
 
     def _is_numpy(self, *arrays: Any) -> bool:
         """Whether results are due as NumPy: no JAX array among points and vectors, nothing traced."""
-        return is_numpy(*jax.tree_util.tree_leaves((self.x, self.x2)), *arrays) and is_concrete(
-            (self.params, *arrays)
-        )
+        return is_numpy(self.x, self.x2, *arrays) and is_concrete((self.params, *arrays))
 
     @contextmanager
     def _setting(self, numpy: bool) -> Iterator[None]:

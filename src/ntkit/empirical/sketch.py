@@ -20,7 +20,7 @@ from ntkit.empirical.function import (
     reverse_derivatives,
     working_dtype,
 )
-from ntkit.kernels.base import Kernel
+from ntkit.empirical.function_kernel import FunctionKernel
 from ntkit.numerics.dtypes import Array, at_once, is_concrete, is_numpy, precision, to_jax
 from ntkit.numerics.trees import pytree
 
@@ -75,7 +75,7 @@ def _errors(left: Features, right: Features) -> Float[jax.Array, "n m"]:
 
 @pytree("f", "dimension", "memory_limit", "method")
 @dataclass(frozen=True, eq=False, repr=False)
-class SketchedNTK(Kernel):
+class SketchedNTK(FunctionKernel):
     """The kernel of the features `Φ(x) = J(x) R / √d`, an unbiased estimate of `EmpiricalNTK(f, params)`.
 
     R is a P x d matrix of independent random signs, one for all points, so every Gram matrix is positive
@@ -179,7 +179,7 @@ class SketchedNTK(Kernel):
     def _with_features(self, x1: Any, x2: Any, function: Any, axes: tuple[int, ...] = ()) -> Any:
         """`function` of the features of both sets; `axes` is how a block of (x, x') becomes one of (x', x)."""
         n, m = as_example_pair("SketchedNTK", x1, x2)
-        numpy = is_numpy(*jax.tree_util.tree_leaves((x1, x2))) and is_concrete(self.params)
+        numpy = is_numpy(x1, x2) and is_concrete(self.params)
         dtype = working_dtype(self.params, x1)
         with precision(dtype) if numpy else nullcontext(), at_once() if numpy else nullcontext():
             left = to_jax(x1)
@@ -200,7 +200,7 @@ class SketchedNTK(Kernel):
                 result = (result + result.transpose(axes)) / 2
             return np.array(result) if numpy else result
 
-    def _features(self, params: Params, x: jax.Array) -> jax.Array:
+    def _features(self, params: Params, x: Any) -> jax.Array:
         arguments = (self.f, params, x)
         method = self.method or projection.cheaper_projection(*arguments, self.dimension, self.memory_limit)
         project = _forward if method == "forward" else _reverse

@@ -9,8 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkit.empirical.function import Function, Params, as_inputs, as_params, check_function, count_outputs
-from ntkit.numerics.dtypes import is_concrete, is_numpy, precision
+from ntkit.empirical.function import (
+    Function,
+    Params,
+    as_examples,
+    as_params,
+    check_function,
+    count_joined_outputs,
+    working_dtype,
+)
+from ntkit.numerics.dtypes import is_concrete, is_numpy, precision, to_jax
 
 
 def taylor_expand(f: Function, params: Params, degree: int) -> Callable[[Params, Any], Any]:
@@ -26,13 +34,14 @@ def taylor_expand(f: Function, params: Params, degree: int) -> Callable[[Params,
     lies in.
 
     Args:
-        f: `f(params, x)` with inputs (n, ...) and outputs (n, k).
+        f: `f(params, x)` with inputs (n, ...), tokens included, and outputs (n, k); either may be a pytree of arrays.
         params: θ_0, a pytree of floating-point arrays.
         degree: the highest power of `θ - θ_0`, at least 0.
 
     Returns:
-        `f_taylor(params, x)`, used like `f`; NumPy inputs give NumPy outputs of the same dtype (the
-        parameters are converted to it), JAX inputs give JAX outputs.
+        `f_taylor(params, x)`, used like `f` and returning what `f` does; NumPy inputs give NumPy outputs, JAX inputs
+        JAX outputs, in the dtype of the inputs' floating arrays, to which the parameters are converted. Integers alone
+        (tokens) take the dtype of `params`.
 
     Raises:
         ValueError: for a degree that is no whole number of at least 0; on evaluation, for parameters that
@@ -54,22 +63,24 @@ def expansion(who: str, f: Function, params: Params, degree: int) -> Callable[[P
     check_function(who, f)
 
     def expanded(new_params: Params, x: Any) -> Any:
-        x = as_inputs(who, x)
+        as_examples(who, x)
+        dtype = working_dtype(params, x)
         if not is_numpy(x) or not is_concrete((params, new_params)):
-            return _evaluate(who, f, degree, params, new_params, jnp.asarray(x))
-        with precision(x.dtype):
-            return np.array(_evaluate(who, f, degree, params, new_params, jnp.asarray(x)))
+            return _evaluate(who, f, degree, params, new_params, to_jax(x), dtype)
+        with precision(dtype):
+            values = _evaluate(who, f, degree, params, new_params, to_jax(x), dtype)
+            return jax.tree_util.tree_map(np.array, values)
 
     return expanded
 
 
 def _evaluate(
-    who: str, f: Function, degree: int, params: Params, new_params: Params, x: jax.Array
-) -> jax.Array:
-    origin = as_params(who, params, x.dtype)
-    target = as_params(who, new_params, x.dtype)
+    who: str, f: Function, degree: int, params: Params, new_params: Params, x: Any, dtype: Any
+) -> Any:
+    origin = as_params(who, params, dtype)
+    target = as_params(who, new_params, dtype)
     _check_alike(who, origin, target)
-    count_outputs(who, f, origin, x)
+    count_joined_outputs(who, f, origin, x)
     displacement = jax.tree_util.tree_map(jnp.subtract, target, origin)
 
     tower: Callable[[Params], tuple] = partial(_value, f, x)
@@ -79,11 +90,15 @@ def _evaluate(
         derivatives = tower(origin)
     total = derivatives[0]
     for order, derivative in enumerate(derivatives[1:], start=1):
-        total = total + derivative / math.factorial(order)
+        total = jax.tree_util.tree_map(partial(_add, math.factorial(order)), total, derivative)
     return total
 
 
-def _value(f: Function, x: jax.Array, parameters: Params) -> tuple:
+def _add(factorial: int, total: jax.Array, derivative: jax.Array) -> jax.Array:
+    return total + derivative / factorial
+
+
+def _value(f: Function, x: Any, parameters: Params) -> tuple:
     return (f(parameters, x),)
 
 

@@ -15,8 +15,9 @@ from ntkit.inference.noisy import Noisy
 from ntkit.inference.predictive import Predictive
 from ntkit.inference.variances import nonnegative
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_inputs, as_targets, is_concrete, is_numpy
+from ntkit.numerics.dtypes import Array, as_targets, is_concrete, is_numpy
 from ntkit.numerics.host import like, working
+from ntkit.numerics.points import is_floating, number_of_points, points_of, template
 from ntkit.numerics.trees import as_leaf, pytree
 from ntkit.solvers import Cholesky, Factor, Solver
 
@@ -59,27 +60,27 @@ class GaussianProcess(Predictive):
             as_leaf("GaussianProcess", "noise", np.asarray(noise).item(), 0.0)
         object.__setattr__(self, "noise", noise)
 
-    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m 1"]:
-        x = as_inputs("GaussianProcess.mean", x)
-        return like(np.zeros((len(x), 1)), x)
+    def mean(self, x: Any) -> Float[Array, "m 1"]:
+        x = self.kernel.as_inputs("GaussianProcess.mean", x)
+        # Only the kernel knows the dtype of an answer at tokens.
+        answer = x if is_floating(x) else self.kernel.diag(points_of(x, slice(1)))
+        return like(np.zeros((number_of_points(x), 1)), answer)
 
-    def covariance(self, x: Float[Array, "m *d"]) -> Float[Array, "m m"]:
-        return self.kernel(as_inputs("GaussianProcess.covariance", x))
+    def covariance(self, x: Any) -> Float[Array, "m m"]:
+        return self.kernel(self.kernel.as_inputs("GaussianProcess.covariance", x))
 
-    def variance(self, x: Float[Array, "m *d"]) -> Float[Array, " m"]:
-        return self.kernel.diag(as_inputs("GaussianProcess.variance", x))
+    def variance(self, x: Any) -> Float[Array, " m"]:
+        return self.kernel.diag(self.kernel.as_inputs("GaussianProcess.variance", x))
 
     def with_noise(self) -> Noisy:
         """The prior distribution of observations rather than of the function."""
         return Noisy(self, self.noise)
 
-    def condition(
-        self, x: Float[Array, "n *d"], y: Float[Array, "n k"], solver: Solver = DEFAULT_SOLVER
-    ) -> "Posterior":
+    def condition(self, x: Any, y: Float[Array, "n k"], solver: Solver = DEFAULT_SOLVER) -> "Posterior":
         """The posterior given observations, `O(n^3)` once.
 
         Args:
-            x: the observed points, shape (n, d).
+            x: the n observed points, as the kernel takes them: an array, or a pytree of arrays.
             y: the observed values, shape (n, k).
             solver: `Cholesky()` unless given, or `Eigh()` for a kernel that is singular on `x` and no noise.
 
@@ -87,8 +88,8 @@ class GaussianProcess(Predictive):
             ValueError: for arrays that do not fit, or NumPy arrays when the hyper-parameters are traced.
             NotPositiveDefiniteError: when the solver fails; the text names the remedies.
         """
-        x = as_inputs("GaussianProcess.condition", x)
-        y = as_targets("GaussianProcess.condition", y, len(x))
+        x = self.kernel.as_inputs("GaussianProcess.condition", x)
+        y = as_targets("GaussianProcess.condition", y, number_of_points(x))
         if is_numpy(x, y) and not is_concrete(self):
             raise ValueError(
                 "GaussianProcess.condition needs JAX arrays under jit, grad or vmap, got NumPy arrays. Pass "
@@ -102,7 +103,7 @@ class GaussianProcess(Predictive):
         return Posterior(self, x, y, factor, factor.solve(y))
 
     def log_marginal_likelihood(
-        self, x: Float[Array, "n *d"], y: Float[Array, "n k"], solver: Solver = DEFAULT_SOLVER
+        self, x: Any, y: Float[Array, "n k"], solver: Solver = DEFAULT_SOLVER
     ) -> Float[Array, ""] | float:
         """`log p(y | x)`, summed over the outputs; differentiable when the arrays are JAX arrays.
 
@@ -119,14 +120,15 @@ class Posterior(Predictive):
     """A Gaussian process given observations: the distribution of the function `f`, without the noise.
 
     With `A = K + noise I`: mean `k(x, X) A^{-1} y`, covariance `k(x, x') - k(x, X) A^{-1} k(X, x')`. Answers have
-    the array library and dtype of the points asked about; the linear algebra is in float64.
+    the array library and dtype of the points asked about where these are a floating array, else (tokens, pytrees) of
+    the Gram matrix; the linear algebra is in float64.
 
     Source:
         Rasmussen & Williams (2006), equations 2.25 and 2.26.
     """
 
     prior: GaussianProcess
-    x: Float[Array, "n *d"]
+    x: Any
     y: Float[Array, "n k"]
     factor: Factor
     weights: Float[Array, "n k"]
@@ -136,26 +138,27 @@ class Posterior(Predictive):
         """The variance of the observation noise."""
         return self.prior.noise
 
-    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m k"]:
+    def mean(self, x: Any) -> Float[Array, "m k"]:
         def block(points: Any) -> Any:
             cross, weights = working(self.prior.kernel(points, self.x), self.weights)
-            return like(cross @ weights, points)
+            return like(cross @ weights, self._template(points))
 
-        return in_blocks(block, as_inputs("Posterior.mean", x), len(self.x))
+        return in_blocks(block, self._as_inputs("Posterior.mean", x), len(self.y))
 
-    def variance(self, x: Float[Array, "m *d"]) -> Float[Array, " m"]:
+    def variance(self, x: Any) -> Float[Array, " m"]:
         def block(points: Any) -> Any:
             cross, prior = working(self.prior.kernel(self.x, points), self.prior.kernel.diag(points))
             variance = prior - (self.factor.whiten(cross) ** 2).sum(axis=0)
-            return like(nonnegative(variance, prior, points.dtype, "Posterior.variance"), points)
+            answer = self._template(points)
+            return like(nonnegative(variance, prior, answer.dtype, "Posterior.variance"), answer)
 
-        return in_blocks(block, as_inputs("Posterior.variance", x), len(self.x))
+        return in_blocks(block, self._as_inputs("Posterior.variance", x), len(self.y))
 
-    def covariance(self, x: Float[Array, "m *d"]) -> Float[Array, "m m"]:
-        x = as_inputs("Posterior.covariance", x)
+    def covariance(self, x: Any) -> Float[Array, "m m"]:
+        x = self._as_inputs("Posterior.covariance", x)
         cross, prior = working(self.prior.kernel(self.x, x), self.prior.kernel(x))
         whitened = self.factor.whiten(cross)
-        return like(prior - whitened.T @ whitened, x)
+        return like(prior - whitened.T @ whitened, self._template(x))
 
     def with_noise(self) -> Noisy:
         """The distribution of new observations `y = f(x) + e` rather than of the function."""
@@ -171,7 +174,9 @@ class Posterior(Predictive):
         points, outputs = self.y.shape
         constant = points * float(np.log(2.0 * np.pi))
         value = -0.5 * ((self.y * self.weights).sum() + outputs * (self.factor.log_det() + constant))
-        return float(value) if is_numpy(self.x) and is_concrete(value) else like(value, self.x)
+        return (
+            float(value) if is_numpy(self.x) and is_concrete(value) else like(value, self._template(self.x))
+        )
 
     def leave_one_out(self) -> LeaveOneOut:
         """Every observation predicted from all the others, at no more cost than the factorisation.
@@ -182,13 +187,20 @@ class Posterior(Predictive):
         self._need_full_rank("leave-one-out prediction")
         diagonal = self.factor.inverse_diagonal()
         residuals = self.weights / diagonal[:, None]
+        answer = self._template(self.x)
         return LeaveOneOut(
-            like(self.y - residuals, self.x), like(1.0 / diagonal, self.x), like(residuals, self.x)
+            like(self.y - residuals, answer), like(1.0 / diagonal, answer), like(residuals, answer)
         )
 
+    def _as_inputs(self, who: str, x: Any) -> Any:
+        return self.prior.kernel.as_inputs(who, x)
+
+    def _template(self, x: Any) -> Array:
+        return template(x, self.factor.gram)
+
     def _need_full_rank(self, what: str) -> None:
-        if not self.factor.is_traced and self.factor.rank < len(self.x):
+        if not self.factor.is_traced and self.factor.rank < len(self.y):
             raise NotPositiveDefiniteError(
                 f"The {what} needs a positive definite matrix, got {self.factor.name} of rank {self.factor.rank} on "
-                f"{len(self.x)} points with noise {float(self.noise):.3g}. Use a larger noise or remove duplicates."
+                f"{len(self.y)} points with noise {float(self.noise):.3g}. Use a larger noise or remove duplicates."
             )

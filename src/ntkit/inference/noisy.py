@@ -22,22 +22,22 @@ class Noisy(Predictive):
     latent: Predictive
     noise: Any
 
-    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m k"]:
+    def mean(self, x: Any) -> Float[Array, "m k"]:
         return self.latent.mean(x)
 
-    def covariance(self, x: Float[Array, "m *d"]) -> Float[Array, "m m"]:
+    def covariance(self, x: Any) -> Float[Array, "m m"]:
         covariance = self.latent.covariance(x)
         library = np if is_numpy(covariance) and is_concrete(self.noise) else jnp
         return covariance + library.asarray(self.noise, covariance.dtype) * library.eye(
             len(covariance), dtype=covariance.dtype
         )
 
-    def variance(self, x: Float[Array, "m *d"]) -> Float[Array, " m"]:
+    def variance(self, x: Any) -> Float[Array, " m"]:
         variance = self.latent.variance(x)
         library = np if is_numpy(variance) and is_concrete(self.noise) else jnp
         return variance + library.asarray(self.noise, variance.dtype)
 
-    def sample(self, key: jax.Array, x: Float[Array, "m *d"], count: int = 1) -> Float[Array, "count m k"]:
+    def sample(self, key: jax.Array, x: Any, count: int = 1) -> Float[Array, "count m k"]:
         """Draw `count` functions at `x` and noise independent of them and between points and outputs."""
         of_function, of_noise = jax.random.split(key)
         functions = self.latent.sample(of_function, x, count)

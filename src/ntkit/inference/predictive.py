@@ -1,6 +1,7 @@
 """What every inference returns: a distribution over functions, asked point by point."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,27 +14,28 @@ from ntkit.numerics.dtypes import Array, is_numpy, precision
 class Predictive(ABC):
     """A Gaussian distribution over functions: `k` independent outputs that share one covariance.
 
-    Methods, not flags: asking for the mean never builds a test-by-test matrix.
+    Methods, not flags: asking for the mean never builds a test-by-test matrix. Points `x` are as the kernel takes them,
+    an array or a pytree of arrays, m of them.
     """
 
     @abstractmethod
-    def mean(self, x: Float[Array, "m *d"]) -> Float[Array, "m k"]:
+    def mean(self, x: Any) -> Float[Array, "m k"]:
         """The expected function at `x`."""
 
     @abstractmethod
-    def covariance(self, x: Float[Array, "m *d"]) -> Float[Array, "m m"]:
+    def covariance(self, x: Any) -> Float[Array, "m m"]:
         """The covariance of one output between the points of `x` (the same for every output)."""
 
     @abstractmethod
-    def variance(self, x: Float[Array, "m *d"]) -> Float[Array, " m"]:
+    def variance(self, x: Any) -> Float[Array, " m"]:
         """The diagonal of `covariance(x)`, without the matrix; never negative."""
 
-    def std(self, x: Float[Array, "m *d"]) -> Float[Array, " m"]:
+    def std(self, x: Any) -> Float[Array, " m"]:
         """The standard deviation of one output at each point of `x`."""
         variance = self.variance(x)
         return np.sqrt(variance) if is_numpy(variance) else jnp.sqrt(variance)
 
-    def sample(self, key: jax.Array, x: Float[Array, "m *d"], count: int = 1) -> Float[Array, "count m k"]:
+    def sample(self, key: jax.Array, x: Any, count: int = 1) -> Float[Array, "count m k"]:
         """Draw `count` functions at `x`, jointly over the points, independently over the outputs.
 
         The covariance's square root comes from its eigenvalues (a semi-definite covariance is no

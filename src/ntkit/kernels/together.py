@@ -1,5 +1,7 @@
 """Several kernels of the same points at once, sharing the work where they belong to one network."""
 
+from typing import Any
+
 from jaxtyping import Float
 
 from ntkit.kernels.base import Kernel
@@ -7,9 +9,7 @@ from ntkit.kernels.infinite import NNGP, NTK, nngp_and_ntk
 from ntkit.numerics.dtypes import Array
 
 
-def evaluate(
-    kernels: tuple[Kernel, ...], x1: Float[Array, "n1 *d"], x2: Float[Array, "n2 *d"] | None = None
-) -> tuple[Float[Array, "n1 n2"], ...]:
+def evaluate(kernels: tuple[Kernel, ...], x1: Any, x2: Any = None) -> tuple[Float[Array, "n1 n2"], ...]:
     """The Gram matrices of several kernels, in their order; NNGP and NTK of one network share one pass."""
     networks = [kernel.network for kernel in kernels if isinstance(kernel, NTK)]
     grams: list = []

@@ -26,9 +26,9 @@ def is_concrete(tree: Any) -> bool:
     return True
 
 
-def is_numpy(*arrays: Array | None) -> bool:
-    """Whether none of the arrays is a JAX array, so that the answer is due as NumPy."""
-    return not any(isinstance(array, jax.Array) for array in arrays)
+def is_numpy(*trees: Any) -> bool:
+    """Whether none of the arrays, or of a pytree's arrays, is a JAX array, so that the answer is due as NumPy."""
+    return not any(isinstance(leaf, jax.Array) for leaf in jax.tree_util.tree_leaves(trees))
 
 
 def precision(dtype: Any):

@@ -1,13 +1,14 @@
 """How alike two kernels are on data, and how alike a kernel is to the targets it is to explain."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from ntkit.kernels import evaluate
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_inputs, as_targets, check_finite
+from ntkit.numerics.dtypes import Array, as_targets, check_finite
 from ntkit.numerics.host import on_host
 
 
@@ -101,14 +102,12 @@ class Alignments:
     centered_target: Float[np.ndarray, " kernels"] | None
 
 
-def compare_kernels(
-    kernels: tuple[Kernel, ...], x: Float[Array, "n *d"], y: Float[Array, "n k"] | None = None
-) -> Alignments:
+def compare_kernels(kernels: tuple[Kernel, ...], x: Any, y: Float[Array, "n k"] | None = None) -> Alignments:
     """The alignments of kernels with each other, and with targets, on data.
 
     Args:
         kernels: at least one; NNGP and NTK of one network share one pass over the data.
-        x: points, shape (n, d).
+        x: n points, as the kernels take them: an array, or a pytree of arrays.
         y: targets, shape (n, k).
 
     >>> from ntkit import NNGP, NTK, nn
@@ -118,7 +117,8 @@ def compare_kernels(
     """
     if not kernels:
         raise ValueError("compare_kernels needs at least one kernel, got none.")
-    x = as_inputs("compare_kernels", x)
+    for kernel in kernels:
+        x = kernel.as_inputs("compare_kernels", x)
     grams = [on_host(gram) for gram in evaluate(kernels, x)]
     for kernel, gram in zip(kernels, grams, strict=True):
         check_finite("compare_kernels", gram, f"the Gram matrix of {type(kernel).__name__}")

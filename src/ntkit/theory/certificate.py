@@ -3,17 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import scipy.linalg
 import scipy.sparse
-from jaxtyping import Float
 from scipy.sparse.csgraph import connected_components
 
 from ntkit.dynamics.arguments import as_learning_rate, as_times
 from ntkit.dynamics.squared_loss import Reduction, loss_weight
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_inputs, is_concrete
+from ntkit.numerics.dtypes import is_concrete
 from ntkit.numerics.host import on_host
+from ntkit.numerics.points import number_of_points, points_of
 from ntkit.solvers import decompose
 from ntkit.solvers.checks import check_gram
 
@@ -120,7 +121,7 @@ class Certificate:
 
 def convergence_certificate(
     kernel: Kernel,
-    x: Float[Array, "n *d"],
+    x: Any,
     *,
     learning_rate: float | int = 1.0,
     reduction: Reduction = "sum",
@@ -136,7 +137,7 @@ def convergence_certificate(
 
     Args:
         kernel: a tangent kernel (or any other).
-        x: the training points, shape (n, d).
+        x: n training points, as the kernel takes them: an array, or a pytree of arrays.
         learning_rate: η.
         reduction: of the loss, as in `gradient_flow`.
         outputs: the number of outputs k, which only `reduction="mean"` asks for.
@@ -156,9 +157,9 @@ def convergence_certificate(
     ('singular', DependentPoints(points=(1, 2), reason='duplicates'))
     """
     who = "convergence_certificate"
-    x = as_inputs(who, x)
+    x = kernel.as_inputs(who, x)
     rate = as_learning_rate(who, learning_rate)
-    weight = loss_weight(who, reduction, len(x), outputs)
+    weight = loss_weight(who, reduction, number_of_points(x), outputs)
     if not is_concrete((kernel, x)):
         raise ValueError(
             f"{who} needs arrays that hold numbers, got values traced by JAX. Call it outside jit."
@@ -175,7 +176,9 @@ def convergence_certificate(
     lower = _proved_below(matrix, smallest) - allowance
     upper = _rayleigh_above(matrix, spectrum.eigenvectors[:, 0]) + allowance
     above = -_proved_below(-matrix, -largest) + allowance
-    groups = _dependent_points(np.asarray(x), np.asarray(gram), spectrum.eigenvectors[:, ~spectrum.retained])
+    groups = _dependent_points(
+        jax.tree_util.tree_map(np.asarray, x), np.asarray(gram), spectrum.eigenvectors[:, ~spectrum.retained]
+    )
     verdict: Verdict = "positive definite" if lower > 0 else "singular" if groups else "undecided"
     return Certificate(
         verdict=verdict,
@@ -219,7 +222,7 @@ def _rayleigh_above(matrix: np.ndarray, vector: np.ndarray) -> float:
     return float((image + rounding) / length + gamma * abs(image) / length)
 
 
-def _dependent_points(x: np.ndarray, gram: np.ndarray, null: np.ndarray) -> tuple[DependentPoints, ...]:
+def _dependent_points(x: Any, gram: np.ndarray, null: np.ndarray) -> tuple[DependentPoints, ...]:
     """Groups of points whose pairs have correlation 1 or -1, and what else the null directions involve."""
     roots = np.sqrt(np.clip(np.diag(gram), np.finfo(gram.dtype).tiny, None))
     tolerance = SAME * np.finfo(gram.dtype).eps
@@ -230,7 +233,7 @@ def _dependent_points(x: np.ndarray, gram: np.ndarray, null: np.ndarray) -> tupl
     groups = []
     for label in np.flatnonzero(counts > 1):
         points = np.flatnonzero(labels == label)
-        groups.append(DependentPoints(tuple(points.tolist()), how_dependent(x[points])))
+        groups.append(DependentPoints(tuple(points.tolist()), how_dependent(points_of(x, points))))
     covered = np.isin(labels, np.flatnonzero(counts > 1))
     involved = np.flatnonzero(((null**2).sum(axis=1) > INVOLVED) & ~covered)
     if len(involved):
@@ -238,10 +241,12 @@ def _dependent_points(x: np.ndarray, gram: np.ndarray, null: np.ndarray) -> tupl
     return tuple(sorted(groups, key=lambda group: group.points))
 
 
-def how_dependent(rows: Float[np.ndarray, "n *d"]) -> Any:
+def how_dependent(rows: Any) -> Any:
     """Why points that a kernel cannot tell apart are alike: "duplicates", "collinear" or "indistinguishable"."""
-    if (rows == rows[:1]).all():
+    if all(bool((leaf == leaf[:1]).all()) for leaf in jax.tree_util.tree_leaves(rows)):
         return "duplicates"
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind != "f":
+        return "indistinguishable"  # tokens and pytrees have no multiples
     rows = rows.reshape(len(rows), -1)
     norms = np.linalg.norm(rows, axis=1)
     if (norms > 0).all():

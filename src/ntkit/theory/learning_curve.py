@@ -8,8 +8,9 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_inputs, as_targets, check_finite
+from ntkit.numerics.dtypes import Array, as_targets, check_finite
 from ntkit.numerics.host import on_host
+from ntkit.numerics.points import number_of_points
 from ntkit.theory.spectrum import eigensystem
 
 
@@ -132,7 +133,7 @@ def learning_curve(
 
 
 def learning_curve_on(
-    kernel: Kernel, x: Float[Array, "p d"], y: Float[Array, "p k"], samples: Any, ridge: float | int = 0.0
+    kernel: Kernel, x: Any, y: Float[Array, "p k"], samples: Any, ridge: float | int = 0.0
 ) -> LearningCurve:
     """The learning curve that a pool of labelled points predicts for training on random subsets of it.
 
@@ -143,7 +144,7 @@ def learning_curve_on(
 
     Args:
         kernel: any kernel.
-        x: the pool, shape (p, d).
+        x: the pool of p points, as the kernel takes them: an array, or a pytree of arrays.
         y: its targets, shape (p, k).
         samples: sizes of the subsets, from 1 to p − 1.
         ridge: of the summed loss, `K + ridge I`.
@@ -153,14 +154,15 @@ def learning_curve_on(
     >>> learning_curve_on(RBF(), x, np.sin(2.0 * x), [4, 8], ridge=0.1).held_out_error.round(3).tolist()
     [0.312, 0.084]
     """
-    x = as_inputs("learning_curve_on", x)
-    y = on_host(as_targets("learning_curve_on", y, len(x)))
-    sizes = as_samples("learning_curve_on", samples, len(x) - 1)
+    x = kernel.as_inputs("learning_curve_on", x)
+    points = number_of_points(x)
+    y = on_host(as_targets("learning_curve_on", y, points))
+    sizes = as_samples("learning_curve_on", samples, points - 1)
     system = eigensystem(kernel, x)
     powers = np.square(system.coefficients(y)).mean(axis=1)
     values = np.where(system.eigenvalues > system.cutoff, system.eigenvalues, 0.0)
     curve = learning_curve(values, powers, sizes, ridge)
-    return replace(curve, pool=len(x))
+    return replace(curve, pool=points)
 
 
 def as_samples(who: str, samples: Any, largest: int | None = None) -> Float[np.ndarray, " s"]:

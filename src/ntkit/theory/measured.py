@@ -9,8 +9,9 @@ from jaxtyping import Float
 from ntkit.engines.plan import tracked
 from ntkit.errors import NotPositiveDefiniteError
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_inputs, as_targets
+from ntkit.numerics.dtypes import Array, as_targets
 from ntkit.numerics.host import on_host
+from ntkit.numerics.points import number_of_points
 from ntkit.solvers import Cholesky, Eigh
 from ntkit.theory.learning_curve import as_samples
 
@@ -44,7 +45,7 @@ class MeasuredLearningCurve:
 
 def measured_learning_curve(
     kernel: Kernel,
-    x: Float[Array, "p d"],
+    x: Any,
     y: Float[Array, "p k"],
     samples: Any,
     *,
@@ -59,7 +60,7 @@ def measured_learning_curve(
 
     Args:
         kernel: any kernel.
-        x: the pool, shape (p, d).
+        x: the pool of p points, as the kernel takes them: an array, or a pytree of arrays.
         y: its targets, shape (p, k).
         samples: sizes of the subsets, from 1 to p − 1.
         ridge: of the summed loss, at least 0.
@@ -76,9 +77,10 @@ def measured_learning_curve(
     True
     """
     who = "measured_learning_curve"
-    x = as_inputs(who, x)
-    y = on_host(as_targets(who, y, len(x)))
-    sizes = as_samples(who, samples, len(x) - 1)
+    x = kernel.as_inputs(who, x)
+    points = number_of_points(x)
+    y = on_host(as_targets(who, y, points))
+    sizes = as_samples(who, samples, points - 1)
     if not (np.isfinite(ridge) and ridge >= 0):
         raise ValueError(f"{who} needs a finite ridge of at least 0, got {ridge}.")
     if repeats < 2:
@@ -90,7 +92,7 @@ def measured_learning_curve(
     interrupted = False
     try:
         for _ in tracked(range(repeats), repeats, "measuring the learning curve"):
-            order = generator.permutation(len(x))
+            order = generator.permutation(points)
             errors = [_errors(gram, y, order, int(size), float(ridge)) for size in sizes]
             test_errors.append([test for test, _ in errors])
             train_errors.append([train for _, train in errors])

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkit.kernels.base import Kernel
-from ntkit.numerics.dtypes import Array, as_inputs, as_targets
+from ntkit.numerics.dtypes import Array, as_targets
 from ntkit.numerics.host import like, on_host
+from ntkit.numerics.points import number_of_points, template
 from ntkit.solvers.checks import check_gram
 from ntkit.solvers.spectrum import decompose
 from ntkit.theory.power_law import PowerLaw, fit_power_law
@@ -23,14 +24,14 @@ class Eigensystem:
 
     Attributes:
         kernel: the kernel.
-        x: the points, shape (n, d).
+        x: the n points, as the kernel takes them: an array, or a pytree of arrays.
         eigenvalues: all of them, descending, shape (n,).
         eigenvectors: the leading eigenfunctions at the points, shape (n, count): `mean_i φ_a(x_i) φ_b(x_i) = δ_ab`.
         cutoff: eigenvalues of at most this cannot be told from zero.
     """
 
     kernel: Kernel
-    x: Float[Array, "n *d"]
+    x: Any
     eigenvalues: Float[np.ndarray, " n"]
     eigenvectors: Float[np.ndarray, "n count"]
     cutoff: float
@@ -40,16 +41,16 @@ class Eigensystem:
         """How many eigenvalues are told from zero."""
         return int((self.eigenvalues > self.cutoff).sum())
 
-    def eigenfunctions(self, x_new: Float[Array, "m *d"]) -> Float[Array, "m count"]:
+    def eigenfunctions(self, x_new: Any) -> Float[Array, "m count"]:
         """The leading eigenfunctions anywhere: `φ_a(x) = (1 / (n λ_a)) Σ_i k(x, x_i) φ_a(x_i)` (Nyström).
 
         Only those whose eigenvalue is told from zero, `min(count, rank)` columns, have such an extension.
         """
-        x_new = as_inputs("Eigensystem.eigenfunctions", x_new, "x_new")
+        x_new = self.kernel.as_inputs("Eigensystem.eigenfunctions", x_new, "x_new")
         kept = min(self.eigenvectors.shape[1], self.rank)
-        cross = on_host(self.kernel(x_new, self.x))
+        cross = self.kernel(x_new, self.x)
         scaled = self.eigenvectors[:, :kept] / (len(self.eigenvalues) * self.eigenvalues[:kept])[None, :]
-        return like(cross @ scaled, x_new)
+        return like(on_host(cross) @ scaled, template(x_new, cross))
 
     def coefficients(self, y: Float[Array, "n k"]) -> Float[np.ndarray, "count k"]:
         """The targets' coefficients on the eigenfunctions, `v_a = mean_i φ_a(x_i) y_i`, shape (count, k).
@@ -106,12 +107,12 @@ class Eigensystem:
         return fit_power_law(numbers, self.eigenvalues[first - 1 : last], who="Eigensystem.decay_exponent")
 
 
-def eigensystem(kernel: Kernel, x: Float[Array, "n *d"], count: int | None = None) -> Eigensystem:
+def eigensystem(kernel: Kernel, x: Any, count: int | None = None) -> Eigensystem:
     """Diagonalise a kernel on data.
 
     Args:
         kernel: any kernel.
-        x: points, shape (n, d), n at least 2.
+        x: n points, at least 2, as the kernel takes them: an array, or a pytree of arrays.
         count: how many eigenfunctions are kept; by default all n. All eigenvalues are kept always.
 
     Raises:
@@ -126,15 +127,15 @@ def eigensystem(kernel: Kernel, x: Float[Array, "n *d"], count: int | None = Non
     >>> system.eigenvalues.round(4).tolist(), round(system.effective_dimension(0.1), 3)
     ([0.6427, 0.2882, 0.0691], 2.016)
     """
-    x = as_inputs("eigensystem", x)
-    count = len(x) if count is None else count
-    if not 1 <= count <= len(x):
-        raise ValueError(f"eigensystem needs a count between 1 and {len(x)} (the points), got {count}.")
+    x = kernel.as_inputs("eigensystem", x)
+    points = number_of_points(x)
+    count = points if count is None else count
+    if not 1 <= count <= points:
+        raise ValueError(f"eigensystem needs a count between 1 and {points} (the points), got {count}.")
     name = type(kernel).__name__
     gram: Any = np.asarray(kernel(x))
     check_gram("eigensystem", gram, 0.0, name)
     spectrum = decompose(gram, name=name, who="eigensystem")
-    points = len(x)
     return Eigensystem(
         kernel=kernel,
         x=x,

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ntkit.empirical.function_kernel import FunctionKernel
 from ntkit.engines.plan import tracked
-from ntkit.kernels.base import Kernel
 from ntkit.torch.inputs import Batch, Inputs
 from ntkit.torch.network import Network, Outputs, derivatives, make_problem
 from ntkit.torch.probe import probe
@@ -17,7 +17,7 @@ EXAMPLES = 256
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EmpiricalNNGP(Kernel):
+class EmpiricalNNGP(FunctionKernel):
     """The kernel of a module's outputs, `k(x, x') = (1/k) Σ_o f_o(x) f_o(x')`, shape (n, m).
 
     Averaged over draws of the parameters it is the covariance of the outputs, which tends to `NNGP(network)`.

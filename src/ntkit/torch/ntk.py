@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ntkit.kernels.base import Kernel
+from ntkit.empirical.function_kernel import FunctionKernel
 from ntkit.torch import products
 from ntkit.torch.engine import Evaluation, make_evaluation
 from ntkit.torch.factors import Form
@@ -19,7 +19,7 @@ METHODS = ("auto", "layerwise", "jacobian")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EmpiricalNTK(Kernel):
+class EmpiricalNTK(FunctionKernel):
     """The tangent kernel of a finite module at its parameters, traced over outputs.
 
     `Θ(x, x') = (1/k) Σ_o Σ_p ∂_p f_o(x; θ) ∂_p f_o(x'; θ)`, shape (n, m): the k x k block `J(x) J(x')ᵀ` (see `full`)

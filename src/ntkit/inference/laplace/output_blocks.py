@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.host import on_host
+from ntkit.numerics.points import number_of_points, points_of
 
 DIAGONAL_POINTS = 8
 """Points whose own blocks are cut from one small kernel: the derivatives are used, most of the products are waste."""
@@ -89,7 +89,7 @@ class Coupled(OutputBlocks):
         count = number_of_points(x)
         parts = []
         for start in range(0, count, DIAGONAL_POINTS):
-            full = on_host(self._full(points_of(x, start, start + DIAGONAL_POINTS)))
+            full = on_host(self._full(points_of(x, slice(start, start + DIAGONAL_POINTS))))
             parts.append(np.einsum("iiab->iab", full))
         return np.concatenate(parts)
 
@@ -125,16 +125,6 @@ class Independent(OutputBlocks):
 
     def between(self, x: Any) -> Float[np.ndarray, "m m k k"]:
         return self.averaged(x)[:, :, None, None] * np.eye(self.outputs)
-
-
-def number_of_points(x: Any) -> int:
-    """The length of the leading axis of an array, or of every array of a pytree."""
-    return len(jax.tree_util.tree_leaves(x)[0])
-
-
-def points_of(x: Any, start: int, stop: int) -> Any:
-    """The points `start` to `stop` of an array or of every array of a pytree."""
-    return jax.tree_util.tree_map(lambda leaf: leaf[start:stop], x)
 
 
 def _as_matrix(full: Float[np.ndarray, "n m k k"]) -> Float[np.ndarray, "nk mk"]:

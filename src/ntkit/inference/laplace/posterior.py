@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkit.inference.laplace.memory import check_memory
-from ntkit.inference.laplace.output_blocks import number_of_points, points_of
 from ntkit.inference.laplace.reduction import Reduction
 from ntkit.inference.predictive import Predictive
 from ntkit.inference.variances import nonnegative
 from ntkit.numerics.dtypes import Array, check_finite, precision
 from ntkit.numerics.host import like, on_host
+from ntkit.numerics.points import number_of_points, points_of, template
 
 LARGEST_BLOCK = 2**25
 """Numbers of a block of points against the training data: 256 MiB."""
@@ -118,12 +118,11 @@ class LaplacePosterior(Predictive, ABC):
     def _in_blocks(self, function: Any, x: Any) -> np.ndarray:
         rows = max(1, LARGEST_BLOCK // self.reduction.width)
         starts = range(0, number_of_points(x), rows)
-        return np.concatenate([function(points_of(x, start, start + rows)) for start in starts])
+        return np.concatenate([function(points_of(x, slice(start, start + rows))) for start in starts])
 
     def _answer(self, value: np.ndarray, x: Any) -> Any:
         """`value` like the points if they are floating arrays, else like the model's outputs."""
-        template = x if getattr(getattr(x, "dtype", None), "kind", "") == "f" else self.trained
-        return like(value, template)
+        return like(value, template(x, self.trained))
 
     def _need_norm(self, who: str) -> float:
         if self.square_norm is None:

@@ -17,13 +17,13 @@ from ntkit.inference.laplace.output_blocks import (
     Coupled,
     Independent,
     OutputBlocks,
-    number_of_points,
 )
 from ntkit.inference.laplace.regression import LaplaceRegression, regress
 from ntkit.inference.laplace.softmax import as_labels
 from ntkit.kernels.base import Kernel
 from ntkit.numerics.dtypes import Array, as_targets, check_finite, is_concrete
 from ntkit.numerics.host import on_host
+from ntkit.numerics.points import number_of_points
 
 
 @dataclass(frozen=True, eq=False)
