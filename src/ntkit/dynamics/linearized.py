@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -88,14 +88,9 @@ class LinearizedModel:
         amounts = self._amounts(times)
         with self._precision(), jax.default_matmul_precision("highest"):
             x, origin = self._converted()
-            outputs, pull_back = jax.vjp(lambda parameters: self.f(parameters, x), origin)
-            (change,) = jax.vmap(pull_back)(jnp.asarray(amounts, outputs.dtype))
-            moved = jax.tree_util.tree_map(
-                lambda start, step: jnp.expand_dims(start, 0) + step, origin, change
-            )
-            if times.ndim == 0:
-                moved = jax.tree_util.tree_map(lambda leaf: leaf[0], moved)
-            return jax.tree_util.tree_map(np.array, moved) if self._numpy else moved
+            moved = _moved(self.f, origin, x, to_jax(amounts))
+            moved = jax.tree_util.tree_map(np.array, moved) if self._numpy else moved
+            return jax.tree_util.tree_map(lambda leaf: leaf[0], moved) if times.ndim == 0 else moved
 
     def outputs(self, t: float | int | Float[Array, " t"], x: Any) -> Float[Array, "*t m k"]:
         """The linearised network's outputs at time t, `f(x; θ_0) + J(x)(θ_t − θ_0)`; for T times (T, m, k)."""
@@ -163,6 +158,14 @@ class LinearizedModel:
 
     def _precision(self) -> AbstractContextManager:
         return precision(self._dtype) if self._numpy else nullcontext()
+
+
+@partial(jax.jit, static_argnums=0)
+def _moved(f: Function, origin: Params, x: Any, amounts: Float[jax.Array, "t n k"]) -> Params:
+    """`θ_0 + J(x)ᵀ amounts` for each time."""
+    outputs, pull_back = jax.vjp(lambda parameters: f(parameters, x), origin)
+    (change,) = jax.vmap(pull_back)(amounts.astype(outputs.dtype))
+    return jax.tree_util.tree_map(lambda start, step: jnp.expand_dims(start, 0) + step, origin, change)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

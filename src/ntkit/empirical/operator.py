@@ -124,8 +124,8 @@ class NTKOperator:
             params, x, columns = self._arrays()
             weights = jnp.asarray(blocks, self.dtype)
             result = _product(self.f, params, x, columns, weights, memory_limit=self.memory_limit)
-            result = jnp.moveaxis(result, 0, -1).reshape(*form(tiles.count(x)))
-            return np.array(result) if numpy else result
+            result = np.array(result) if numpy else result
+            return result.transpose(1, 2, 0).reshape(*form(tiles.count(x)))
 
     def diagonal(self) -> Float[Array, "n k"]:
         """`Θ_aa(x_i, x_i) = Σ_p (∂_p f_a(x_i))²`, the squared norms of all gradients, exact; shape (n, k).
@@ -205,9 +205,11 @@ class NTKOperator:
             value, residual, iterations = conjugate_gradient(
                 self.f, params, x, jnp.asarray(blocks, self.dtype), noise, rtol, max_steps, self.memory_limit
             )
-            value = jnp.moveaxis(value, 0, -1).reshape(*form(tiles.count(x)))
-            solution = LinearSolution(value, residual, iterations)
-            solution = jax.tree_util.tree_map(np.array, solution) if numpy else solution
+            found = (value, residual, iterations)
+            value, residual, iterations = map(np.array, found) if numpy else found
+            solution = LinearSolution(
+                value.transpose(1, 2, 0).reshape(*form(tiles.count(x))), residual, iterations
+            )
         return solution.checked(rtol, noise, max_steps)
 
     def eigenvalues(

@@ -18,7 +18,7 @@ from ntkit.empirical.function import (
     count_joined_outputs,
     working_dtype,
 )
-from ntkit.numerics.dtypes import is_concrete, is_numpy, precision, to_jax
+from ntkit.numerics.dtypes import at_once, is_concrete, is_numpy, precision, to_jax
 
 
 def taylor_expand(f: Function, params: Params, degree: int) -> Callable[[Params, Any], Any]:
@@ -67,7 +67,7 @@ def expansion(who: str, f: Function, params: Params, degree: int) -> Callable[[P
         dtype = working_dtype(params, x)
         if not is_numpy(x) or not is_concrete((params, new_params)):
             return _evaluate(who, f, degree, params, new_params, to_jax(x), dtype)
-        with precision(dtype):
+        with precision(dtype), at_once():
             values = _evaluate(who, f, degree, params, new_params, to_jax(x), dtype)
             return jax.tree_util.tree_map(np.array, values)
 
@@ -81,8 +81,13 @@ def _evaluate(
     target = as_params(who, new_params, dtype)
     _check_alike(who, origin, target)
     count_joined_outputs(who, f, origin, x)
-    displacement = jax.tree_util.tree_map(jnp.subtract, target, origin)
+    # Step by step every operation of every shape is compiled by itself, and derivatives are held at once.
+    polynomial = _compiled_polynomial if is_concrete((origin, target, x)) else _polynomial
+    return polynomial(f, degree, origin, target, x)
 
+
+def _polynomial(f: Function, degree: int, origin: Params, target: Params, x: Any) -> Any:
+    displacement = jax.tree_util.tree_map(jnp.subtract, target, origin)
     tower: Callable[[Params], tuple] = partial(_value, f, x)
     for _ in range(degree):
         tower = _raised(tower, displacement)
@@ -92,6 +97,9 @@ def _evaluate(
     for order, derivative in enumerate(derivatives[1:], start=1):
         total = jax.tree_util.tree_map(partial(_add, math.factorial(order)), total, derivative)
     return total
+
+
+_compiled_polynomial = jax.jit(_polynomial, static_argnums=(0, 1))
 
 
 def _add(factorial: int, total: jax.Array, derivative: jax.Array) -> jax.Array:
