@@ -15,7 +15,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 SOURCE = REPOSITORY / "src"
-LONG = ("notes.md", "README.md")  # half a minute and more each; `make check` runs them with the others
+# Several seconds to half a minute each; `make check` runs them with the others.
+LONG = ("README.md", "notes.md", "finite_networks.md", "slips.md", "nn.md")
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 PARSER = doctest.DocTestParser()
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

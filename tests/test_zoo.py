@@ -20,7 +20,7 @@ NETWORKS = {
         (2, 5, 3),
     ),
 }
-QUICK = ("mlp", "mlp of images", "residual_mlp", "vgg_like")
+QUICK = ("mlp", "mlp of images", "residual_mlp")
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,10 @@ def test_the_summary_is_that_of_the_library(squared, tables):
 
 @pytest.mark.parametrize(
     ("table", "loss", "initial"),
-    [("three.csv", "cross-entropy", np.log(3.0)), ("two.csv", "logistic", np.log(2.0))],
+    [
+        pytest.param("three.csv", "cross-entropy", np.log(3.0), marks=pytest.mark.slow),
+        ("two.csv", "logistic", np.log(2.0)),
+    ],
 )
 def test_losses_of_classes_get_indicators(command, tables, tmp_path, table, loss, initial):
     out = tmp_path / "out"

@@ -31,11 +31,8 @@ def by_hand(left, right):
 
 @table(
     "scaled biases",
-    "weight first",
-    "one weight twice",
     "heads",
     "embedding",
-    "low rank",
     "channels first, in groups",
 )
 def test_every_form_and_kind_is_the_product_of_explicit_jacobians(model):

@@ -89,8 +89,15 @@ def test_the_diagonal_is_that_of_the_matrix():
     )
 
 
-@pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("method", ["layerwise", "jacobian"])
+@pytest.mark.parametrize(
+    ("method", "symmetric"),
+    [
+        ("layerwise", True),
+        ("layerwise", False),
+        pytest.param("jacobian", True, marks=pytest.mark.slow),
+        ("jacobian", False),
+    ],
+)
 def test_the_tile_size_does_not_change_the_result(method, symmetric):
     params = mlp_params()
     x1, x2 = points(7), None if symmetric else points(5, seed=3)

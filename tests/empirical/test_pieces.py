@@ -92,7 +92,16 @@ def test_pieces_of_examples_leave_an_exactly_symmetric_kernel(kind):
     np.testing.assert_array_equal(gram, gram.transpose((1, 0, 3, 2) if kind == "full" else (1, 0, 2)))
 
 
-@pytest.mark.parametrize("numbers", [1, 8, 40, 10**6], ids=lambda numbers: f"parts of {numbers}")
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        8,
+        40,
+        pytest.param(10**6, marks=pytest.mark.slow),
+    ],
+    ids=lambda numbers: f"parts of {numbers}",
+)
 @pytest.mark.parametrize("kind", [Traced(), PerOutput(), Full()], ids=lambda kind: type(kind).__name__)
 def test_gradients_formed_in_parts_are_those_formed_at_once(kind, numbers, monkeypatch):
     # 2 batches of 3 positions, 4 inputs, 6 numbers that come out, 6 outputs: parts of both are not told apart by chance
