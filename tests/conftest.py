@@ -3,6 +3,7 @@
 The import hook must be in place before any module of ntkit is imported, hence here and at the top.
 """
 
+import gc
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # results are compared to tolerances derived for it
@@ -28,6 +29,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples on every machine and every run; a compilation may fall into any one of them, so no deadline.
 hypothesis.settings.register_profile("ntkit", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("ntkit")
+
+
+def pytest_configure(config):
+    """What takes a tenth of a second to compile is kept: for the other processes, and for the next run."""
+    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_collection_finish(session):
+    """What is there before the first test stays; to look through it again and again takes a thirtieth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(scope="session")

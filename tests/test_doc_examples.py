@@ -17,6 +17,14 @@ REPOSITORY = Path(__file__).parent.parent
 SOURCE = REPOSITORY / "src"
 # Several seconds to half a minute each; `make check` runs them with the others.
 LONG = ("README.md", "notes.md", "finite_networks.md", "slips.md", "nn.md")
+LONG_MODULES = (
+    "circle_experiments.py",
+    "composed_sketch.py",
+    "experiments.py",
+    "image_scaler.py",
+    "linearization_gap.py",
+    "tangent_experiments.py",
+)
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 PARSER = doctest.DocTestParser()
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -62,7 +70,10 @@ def test_there_are_examples():
 
 @pytest.mark.parametrize(
     ("path", "title", "line", "docstring"),
-    EXAMPLES,
+    [
+        pytest.param(*example, marks=[pytest.mark.slow] if example[0].name in LONG_MODULES else [])
+        for example in EXAMPLES
+    ],
     ids=[f"{path.relative_to(SOURCE)}:{title}" for path, title, _, _ in EXAMPLES],
 )
 def test_the_examples_of_a_docstring_run(path, title, line, docstring, tmp_path, monkeypatch):

@@ -58,7 +58,9 @@ def test_the_integrated_squared_loss_is_the_closed_form(friction):
 
 
 # The logistic loss is as smooth as the softmax, and the command line's tests integrate it, too.
-@pytest.mark.parametrize("name", ["softmax", pytest.param("logistic", marks=pytest.mark.slow), "huber"])
+@pytest.mark.parametrize(
+    "name", ["softmax", *(pytest.param(name, marks=pytest.mark.slow) for name in ("logistic", "huber"))]
+)
 def test_any_loss_follows_the_flow_of_train_and_test_outputs(name):
     loss, targets, gradient = LOSSES[name]
     k = targets.shape[1]

@@ -96,8 +96,15 @@ def test_the_contraction_chosen_does_not_change_the_result(case, monkeypatch):
     assert seen & {"gradients", "whole"}
 
 
-@pytest.mark.parametrize("method", ["auto", "jacobian"])
-@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize(
+    ("method", "symmetric"),
+    [
+        ("auto", True),
+        ("auto", False),
+        pytest.param("jacobian", True, marks=pytest.mark.slow),
+        ("jacobian", False),
+    ],
+)
 def test_tiles_do_not_change_the_result(method, symmetric):
     module = make(modules.Encoder, True)
     x1, x2 = points(7, 6, 5), None if symmetric else points(5, 6, 5, seed=3)
