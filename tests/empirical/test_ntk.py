@@ -124,6 +124,16 @@ def test_the_tile_size_does_not_change_the_result(method, symmetric):
     np.testing.assert_allclose(np.array(diagonal), whole.diag(x1), rtol=tolerance(np.float64, 192))
 
 
+def test_tiles_are_as_few_as_the_memory_allows_and_alike():
+    """A last tile is filled up with copies of a point: of tiles as large as possible it may be nearly all of them."""
+    params, x = mlp_params(), points(101)
+    whole = EmpiricalNTK(mlp, params, method="jacobian").plan(x)
+    limit = whole.itemsize * (whole.passing * whole.chunk + 180 * whole.kept)
+    cut = EmpiricalNTK(mlp, params, memory_limit=limit, method="jacobian").plan(x)
+    assert cut.bytes <= limit < whole.bytes
+    assert cut.rows == 51 and cut.columns == 50
+
+
 def test_a_kernel_of_several_strips_is_that_of_its_parts():
     """More points than a strip of the symmetric block: what is mirrored equals what is computed."""
     kernel, x = EmpiricalNTK(mlp, mlp_params()), points(300)

@@ -255,7 +255,9 @@ def make_plan(
         return replace(plan, chunk=chunk)
     # Columns pass again for each tile of rows, and what rows defer is formed again for each tile of columns.
     columns = _multiple(chunk, min(m, room // 4))
-    rows = _multiple(chunk, min(n, (room - columns) // (1 + symmetric)))
+    rows = _balanced(chunk, n, _multiple(chunk, min(n, (room - columns) // (1 + symmetric))))
+    columns = min(rows, max(columns, _multiple(chunk, room - (1 + symmetric) * rows)))
+    columns = _balanced(chunk, m - rows if symmetric and m > rows else m, min(m, columns))
     return replace(plan, chunk=chunk, rows=rows, columns=columns)
 
 
@@ -289,6 +291,12 @@ def _few_outputs_at_once(plan: Plan, known: Study) -> Plan:
 def _multiple(chunk: int, most: int) -> int:
     """At most `most` examples, in whole chunks if there is room for one."""
     return max(1, most - most % chunk if most >= chunk else most)
+
+
+def _balanced(chunk: int, examples: int, most: int) -> int:
+    """Tiles as many as with `most` examples each, but alike: the last one is filled up with copies."""
+    even = -(-examples // -(-examples // most))
+    return even if most < chunk else min(most, -(-even // chunk) * chunk)
 
 
 def _divisor(examples: int, most: int) -> int:
