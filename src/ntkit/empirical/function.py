@@ -137,7 +137,7 @@ def as_params(who: str, params: Params, dtype: Any) -> Params:
 def _as_array(leaf: Any, dtype: Any) -> jax.Array:
     """A conversion that does nothing still takes JAX tens of microseconds, for every leaf of every call."""
     if not isinstance(leaf, jax.Array):
-        return to_jax(np.asarray(leaf, dtype))
+        return to_jax(leaf, dtype)
     return leaf if leaf.dtype == dtype else jnp.array(leaf, dtype=dtype)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator
 
-from ntkit.empirical import tiles
 from ntkit.empirical.conjugate_gradient import LinearSolution, conjugate_gradient
 from ntkit.empirical.function import (
     Function,
@@ -30,6 +29,7 @@ from ntkit.empirical.ntk import EmpiricalNTK
 from ntkit.empirical.products import kernel_product, squared_gradient_norms
 from ntkit.empirical.trace import TraceEstimate, xtrace
 from ntkit.numerics.dtypes import Array, at_once, is_concrete, is_numpy, precision, to_jax
+from ntkit.numerics.points import number_of_points, points_of
 from ntkit.numerics.trees import pytree
 
 _product = jax.jit(kernel_product, static_argnames=("f", "memory_limit"))
@@ -97,7 +97,7 @@ class NTKOperator:
     @property
     def shape(self) -> tuple[int, int]:
         """`(n k, m k)`."""
-        return tiles.count(self.x) * self.outputs, tiles.count(self._columns) * self.outputs
+        return number_of_points(self.x) * self.outputs, number_of_points(self._columns) * self.outputs
 
     @property
     def dtype(self) -> np.dtype:
@@ -125,7 +125,7 @@ class NTKOperator:
             weights = jnp.asarray(blocks, self.dtype)
             result = _product(self.f, params, x, columns, weights, memory_limit=self.memory_limit)
             result = np.array(result) if numpy else result
-            return result.transpose(1, 2, 0).reshape(*form(tiles.count(x)))
+            return result.transpose(1, 2, 0).reshape(*form(number_of_points(x)))
 
     def diagonal(self) -> Float[Array, "n k"]:
         """`Θ_aa(x_i, x_i) = Σ_p (∂_p f_a(x_i))²`, the squared norms of all gradients, exact; shape (n, k).
@@ -135,7 +135,7 @@ class NTKOperator:
         """
         self._require_symmetric("diagonal")
         kernel = self._layers
-        point = jax.tree_util.tree_map(lambda leaf: leaf[:1], self.x)
+        point = points_of(self.x, slice(1))
         if kernel.plan(point, kind="per_output").method != "products":
             return kernel.diag_per_output(self.x)
         numpy = self._is_numpy()
@@ -208,7 +208,7 @@ class NTKOperator:
             found = (value, residual, iterations)
             value, residual, iterations = map(np.array, found) if numpy else found
             solution = LinearSolution(
-                value.transpose(1, 2, 0).reshape(*form(tiles.count(x))), residual, iterations
+                value.transpose(1, 2, 0).reshape(*form(number_of_points(x))), residual, iterations
             )
         return solution.checked(rtol, noise, max_steps)
 
@@ -278,7 +278,7 @@ class NTKOperator:
         params, x, columns = self._arrays()
 
         def product(v: jax.Array) -> jax.Array:
-            weights = v.reshape(1, tiles.count(columns), self.outputs)
+            weights = v.reshape(1, number_of_points(columns), self.outputs)
             with self._setting(numpy=False):
                 return kernel_product(self.f, params, x, columns, weights, self.memory_limit).reshape(-1)
 
@@ -324,7 +324,7 @@ class NTKOperator:
 
     def _blocks(self, v: Any) -> tuple[Any, Any]:
         """Vectors as (r, m, k), and the form of the result for n points."""
-        who, (m, k) = "NTKOperator", (tiles.count(self._columns), self.outputs)
+        who, (m, k) = "NTKOperator", (number_of_points(self._columns), self.outputs)
         if not isinstance(v, jax.Array | np.ndarray):
             raise ValueError(f"{who} needs vectors as an array, got {type(v).__name__}. Use numpy.asarray.")
         if not jnp.issubdtype(v.dtype, jnp.floating):

@@ -48,14 +48,14 @@ def at_once() -> AbstractContextManager[None]:
     return nullcontext() if is_concrete(_probe()) else jax.ensure_compile_time_eval()
 
 
-def to_jax(tree: Any) -> Any:
-    """Every array of a tree as a JAX array.
+def to_jax(tree: Any, dtype: Any = None) -> Any:
+    """Every array of a tree as a JAX array, those of NumPy in `dtype` where it is given.
 
     NumPy arrays are copied: of one that a jitted function closed over in 32 bits, JAX 0.9.2 otherwise hands out that
     buffer again inside a 64-bit context, labelled float64. NumPy makes the copy; JAX would compile one for each shape.
     """
     return jax.tree_util.tree_map(
-        lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(np.array(leaf)), tree
+        lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(np.array(leaf, dtype)), tree
     )
 
 
