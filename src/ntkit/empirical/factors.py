@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ntkit.empirical.program import Atom, Constant, Program, Value, trace
+from ntkit.empirical import convolution
+from ntkit.empirical.program import Operation, Program, Value, read, trace
 from ntkit.empirical.structure import Convolution, Lookup, Product, Use, View, find_structure
 
 
@@ -139,19 +140,16 @@ def _run(
     program: Program, leaves: list[Any], point: list[Any], uses: list[Use], taps: list[Any]
 ) -> tuple[Any, dict[Value, Any]]:
     """Run the program, a tap added to the output of each use; returns its output and all values on the way."""
-    values: dict[Value, Any] = dict(program.constants)
-    values.update(zip(program.leaves, leaves, strict=True))
-    values.update(zip(program.inputs, point, strict=True))
     tap_of = {use.output: tap for use, tap in zip(uses, taps, strict=True)}
-    for operation in program.operations:
-        results = operation.run(*(_read(atom, values) for atom in operation.inputs))
-        for name, result in zip(operation.outputs, results, strict=True):
-            values[name] = result + tap_of[name] if name in tap_of else result
-    return _read(program.output, values), values
 
+    def tapped(operation: Operation, arguments: list[Any]) -> list[Any]:
+        results = convolution.step(operation, arguments)
+        return [
+            result + tap_of[name] if name in tap_of else result
+            for name, result in zip(operation.outputs, results, strict=True)
+        ]
 
-def _read(atom: Atom, values: dict[Value, Any]) -> Any:
-    return atom.value if isinstance(atom, Constant) else values[atom]
+    return program.evaluate(leaves, point, tapped)
 
 
 def _what_went_in(use: Use, values: dict[Value, Any]) -> jax.Array:
@@ -172,7 +170,7 @@ def _factor(view: View, values: dict[Value, Any]) -> Any:
     """The number that the leaf is multiplied by in this view; None for one."""
     factor = None
     for atom, divided in view.factors:
-        number = jnp.reshape(_read(atom, values), ())
+        number = jnp.reshape(read(atom, values), ())
         number = 1 / number if divided else number
         factor = number if factor is None else factor * number
     return factor

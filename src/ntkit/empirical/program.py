@@ -90,6 +90,26 @@ class Program:
     inputs: tuple[Value, ...]
     output: Atom
 
+    def evaluate(
+        self,
+        leaves: list[Any],
+        point: list[Any],
+        step: Callable[[Operation, list[Any]], list[Any]],
+    ) -> tuple[Any, dict[Value, Any]]:
+        """The output for these parameters and this point, and all values on the way; `step` runs an operation."""
+        values: dict[Value, Any] = dict(self.constants)
+        values.update(zip(self.leaves, leaves, strict=True))
+        values.update(zip(self.inputs, point, strict=True))
+        for operation in self.operations:
+            results = step(operation, [read(atom, values) for atom in operation.inputs])
+            values.update(zip(operation.outputs, results, strict=True))
+        return read(self.output, values), values
+
+
+def read(atom: Atom, values: dict[Value, Any]) -> Any:
+    """What an atom stands for, given the values so far."""
+    return atom.value if isinstance(atom, Constant) else values[atom]
+
 
 def trace(single: Callable[[Any, Any], jax.Array], params: Any, point: Any) -> Program:
     """The program of a function of one example; only shapes and dtypes of the arguments are looked at."""
