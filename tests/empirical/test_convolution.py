@@ -8,13 +8,16 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from jax import lax
 
-from ntkit.empirical import EmpiricalNTK, convolution
+from ntkit.empirical import EmpiricalNTK
 from ntkit.empirical.blocks import compiled_derivatives
 from ntkit.empirical.contraction import Traced
-from ntkit.empirical.program import trace
+from ntkit.empirical.convolution import in_fast_order
+from ntkit.empirical.products import jacobian_product, transposed_product
+from ntkit.empirical.tiles import plan
 
 LAYOUTS = (("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"), ("CNWH", "IHOW", "HNCW"))
 
@@ -52,9 +55,19 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 margins = st.tuples(st.integers(0, 2), st.integers(0, 2))
 
 
-@given(pairs, st.tuples(margins, margins), pairs, pairs, st.integers(1, 2), st.sampled_from(LAYOUTS))
+@given(
+    pairs,
+    st.tuples(margins, margins),
+    pairs,
+    pairs,
+    st.integers(1, 2),
+    st.sampled_from(LAYOUTS),
+    st.booleans(),
+)
 @settings(max_examples=12)
-def test_convolutions_and_what_is_pulled_back_through_them(strides, padding, up, gaps, groups, layout):
+def test_convolutions_and_their_derivatives_of_both_modes(
+    strides, padding, up, gaps, groups, layout, reverse
+):
     generator = np.random.default_rng(0)
     data, filters = generator.normal(size=(2, 2 * groups, 6, 7)), generator.normal(size=(2 * groups, 2, 2, 3))
     by = (strides, padding, up, gaps, groups)
@@ -73,31 +86,27 @@ def test_convolutions_and_what_is_pulled_back_through_them(strides, padding, up,
             precision="highest",
         )
 
+    cotangents = generator.normal(size=(3, *expected.shape))
+    moved, turned = generator.normal(size=data.shape), generator.normal(size=filters.shape)
     with jax.enable_x64(True):
-        given = (arranged(data, "NCHW", layout[0]), arranged(filters, "OIHW", layout[1]))
-        program = trace(convolve, *map(jnp.array, given))
-
-        def ours(data, filters):
-            return program.evaluate([data], [filters], convolution.step)[0]
-
+        at, along = (
+            (jnp.array(arranged(left, "NCHW", layout[0])), jnp.array(arranged(right, "OIHW", layout[1])))
+            for left, right in ((data, filters), (moved, turned))
+        )
+        ours = in_fast_order(convolve, reverse=reverse)
+        result, pushed = map(np.array, jax.jvp(ours, at, along))
         # Outputs one by one, as the tangent kernel takes them: a second axis of images.
-        result, pull_back = jax.vjp(ours, *map(jnp.array, given))
-        cotangents = generator.normal(size=(3, *expected.shape))
-        to_data, to_filters = jax.vmap(pull_back)(
-            jnp.array(np.stack([arranged(value, "NCHW", layout[2]) for value in cotangents]))
+        pulled = jax.vmap(jax.vjp(ours, *at)[1])(
+            jnp.array(np.stack([arranged(cotangent, "NCHW", layout[2]) for cotangent in cotangents]))
         )
-    # sums of at most 12 products of float64, some 100 in what is pulled back
-    np.testing.assert_allclose(np.array(result), arranged(expected, "NCHW", layout[2]), rtol=0, atol=1e-13)
-    for cotangent, mine, theirs in zip(cotangents, np.array(to_data), np.array(to_filters), strict=True):
-        moved, turned = generator.normal(size=data.shape), generator.normal(size=filters.shape)
-        along = np.sum(cotangent * by_hand(moved, filters, *by))
-        np.testing.assert_allclose(
-            np.sum(mine * arranged(moved, "NCHW", layout[0])), along, rtol=0, atol=1e-11
-        )
-        along = np.sum(cotangent * by_hand(data, turned, *by))
-        np.testing.assert_allclose(
-            np.sum(theirs * arranged(turned, "OIHW", layout[1])), along, rtol=0, atol=1e-11
-        )
+        back = [np.array(jnp.einsum("a...,...->a", *pair)) for pair in zip(pulled, along, strict=True)]
+    # sums of at most 24 products of float64
+    np.testing.assert_allclose(result, arranged(expected, "NCHW", layout[2]), rtol=0, atol=1e-13)
+    changes = by_hand(moved, filters, *by), by_hand(data, turned, *by)
+    np.testing.assert_allclose(pushed, arranged(sum(changes), "NCHW", layout[2]), rtol=0, atol=1e-13)
+    for mine, change in zip(back, changes, strict=True):
+        # sums of some thousand
+        np.testing.assert_allclose(mine, np.einsum("anoij,noij->a", cotangents, change), rtol=0, atol=1e-11)
 
 
 def network(params, x):
@@ -114,19 +123,27 @@ X = np.random.default_rng(2).normal(size=(4, 2, 12, 11))
 """Larger than the filters: XLA exchanges the two where it is the other way round."""
 
 
+def orders_of_axes(lowered):
+    """Of all convolutions of a compiled program."""
+    return set(re.findall(r"convolution\(.*dim_labels=(\S+?)[,\s]", lowered.compile().as_text()))
+
+
 def test_inside_a_loop_every_convolution_is_in_the_order_that_is_fast():
     with jax.enable_x64(True):
         params, x = jax.tree_util.tree_map(jnp.array, (PARAMS, X))
         kernel = EmpiricalNTK(network, params)
-        task = kernel._task(kernel.plan(x), Traced())
-        programs = [
-            compiled_derivatives.lower(replace(task, chunk=chunk), params, {}, x).compile()
-            for chunk in (4, 2)
-        ]
-    for program in programs:
-        orders = re.findall(r"convolution\(.*dim_labels=(\S+?)[,\s]", program.as_text())
-        assert orders
-        assert set(orders) == {"b01f_01io->b01f"}
+        task = replace(kernel._task(kernel.plan(x), Traced()), chunk=2)
+        assert orders_of_axes(compiled_derivatives.lower(task, params, {}, x)) == {"b01f_01io->b01f"}
+
+
+@pytest.mark.parametrize("product", [transposed_product, jacobian_product], ids=["reverse", "forward"])
+def test_products_in_tiles_are_in_the_order_that_is_fast(product):
+    params, x = jax.tree_util.tree_map(lambda leaf: jnp.array(leaf, jnp.float32), (PARAMS, X))
+    limit = 2**16
+    assert plan(network, params, x, 1, limit) == (2, 1)  # a loop over tiles of two examples
+    vectors = jnp.ones((1, 4, 2)) if product is transposed_product else [leaf[None] for leaf in params]
+    lowered = jax.jit(product, static_argnums=(0, 4)).lower(network, params, x, vectors, limit)
+    assert orders_of_axes(lowered) == {"b01f_01io->b01f"}
 
 
 def test_the_kernel_of_a_convolutional_network_has_derivatives_of_both_modes():

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from ntkit.empirical.convolution import in_fast_order
 from ntkit.empirical.function import Function, Params, one_example
 from ntkit.empirical.tiles import Inputs, count, map_chunks, map_tiles, padded, plan, rows
 
@@ -141,7 +142,7 @@ def _reverse(f: Function, params: Params, x: Inputs, weights: jax.Array, tile: i
     """`Jᵀ u` for one vector, summed over tiles of the examples; copies that fill the last tile weigh nothing."""
 
     def pull(points: Inputs, cotangents: jax.Array) -> Params:
-        return jax.vjp(lambda p: rows(f, p, points), params)[1](cotangents)[0]
+        return jax.vjp(lambda p: rows(f, p, points, reverse=True), params)[1](cotangents)[0]
 
     examples = count(x)
     if tile >= examples:
@@ -160,7 +161,8 @@ def _reverse(f: Function, params: Params, x: Inputs, weights: jax.Array, tile: i
 
 def _pull(f: Function, params: Params, point: Inputs):
     """`o -> ∂f_o(x)` at one example, for a vector that weighs the outputs."""
-    pullback = jax.vjp(lambda p: one_example(f)(p, point), params)[1]
+    single = in_fast_order(one_example(f), reverse=True)
+    pullback = jax.vjp(lambda p: single(p, point), params)[1]
     return lambda output: pullback(output)[0]
 
 

@@ -7,15 +7,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from ntkit.empirical.convolution import in_fast_order
 from ntkit.empirical.function import Function, Params, one_example
 
 Inputs = Any
 """An array, or a pytree of arrays, with the examples along the leading axis."""
 
 
-def rows(f: Function, params: Params, x: Inputs) -> Float[jax.Array, "n k"]:
-    """`f` of every example, each in a batch of its own, so that examples cannot mix."""
-    return jax.vmap(lambda point: one_example(f)(params, point))(x)
+def rows(f: Function, params: Params, x: Inputs, *, reverse: bool = False) -> Float[jax.Array, "n k"]:
+    """`f` of every example, each in a batch of its own, so that examples cannot mix.
+
+    `reverse` says whether it will be differentiated in reverse mode; see `in_fast_order`.
+    """
+    single = in_fast_order(one_example(f), reverse=reverse)
+    return jax.vmap(lambda point: single(params, point))(x)
 
 
 def count(x: Inputs) -> int:
@@ -41,7 +46,9 @@ def bytes_per_example(f: Function, params: Params, x: Inputs) -> int:
             lambda leaf: jax.ShapeDtypeStruct((examples, *leaf.shape[1:]), leaf.dtype), x
         )
         backward = jax.eval_shape(
-            lambda parameters, points: jax.vjp(lambda p: rows(f, p, points), parameters)[1], params, shapes
+            lambda parameters, points: jax.vjp(lambda p: rows(f, p, points, reverse=True), parameters)[1],
+            params,
+            shapes,
         )
         return bytes_of(backward)
 
