@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tests.empirical.gated import looped
 
-from ntkit.empirical import EmpiricalNTK
+from ntkit.empirical import EmpiricalNTK, gram
+from ntkit.empirical.blocks import tile_derivatives
 from ntkit.empirical.function import as_params
 
 EPSILON = {np.float32: 1.2e-7, np.float64: 2.3e-16}
@@ -131,7 +132,27 @@ def test_tiles_are_as_few_as_the_memory_allows_and_alike():
     limit = whole.itemsize * (whole.passing * whole.chunk + 180 * whole.kept)
     cut = EmpiricalNTK(mlp, params, memory_limit=limit, method="jacobian").plan(x)
     assert cut.bytes <= limit < whole.bytes
-    assert cut.rows == 51 and cut.columns == 50
+    assert cut.rows == 51 and cut.columns == 51
+
+
+def test_of_a_symmetric_kernel_a_tile_of_columns_becomes_the_next_one_of_rows(monkeypatch):
+    """Of T tiles there are `T (T + 1) / 2` pairs, and `T - 1` passes less than rows and columns apart would take."""
+    params, x = mlp_params(), points(23)
+    kernel = EmpiricalNTK(mlp, params, method="jacobian")
+    whole, expected = kernel.plan(x), kernel(x)
+    passes = []
+
+    def counted(task, params, masks, part):
+        passes.append(len(part))
+        return tile_derivatives(task, params, masks, part)
+
+    monkeypatch.setattr(gram, "compiled_derivatives", counted)
+    for tiles, rows in ((2, 12), (3, 8), (4, 6)):
+        limit = whole.itemsize * (whole.passing * whole.chunk + 2 * rows * whole.kept)
+        passes.clear()
+        result = EmpiricalNTK(mlp, params, method="jacobian", memory_limit=limit)(x)
+        np.testing.assert_allclose(result, expected, rtol=tolerance(np.float64, 192), atol=1e-14)
+        assert passes == [rows] * (tiles + (tiles - 1) * (tiles - 2) // 2)
 
 
 def test_a_kernel_of_several_strips_is_that_of_its_parts():
@@ -310,7 +331,7 @@ class TestErrorsSayWhatToDo:
     def test_derivatives_beyond_the_budget(self):
         x = points(2)
         plan = EmpiricalNTK(mlp, mlp_params(), method="layerwise").plan(x)
-        least = plan.itemsize * (3 * plan.kept + plan.passing)  # a tile, its copy in pieces, a column
+        least = plan.itemsize * (2 * plan.kept + plan.passing)  # a tile, and its copy in pieces or a column
         with pytest.raises(
             ValueError, match=rf"memory_limit >= {least} bytes.*got {least - 1}. Raise memory_limit"
         ):

@@ -51,7 +51,7 @@ _compiled_whole = jax.jit(_whole, static_argnums=0)
 
 
 def _by_tiles(task: Task, plan: Plan, params: Any, masks: Masks, x1: Any, x2: Any) -> list[np.ndarray]:
-    """Derivatives of a tile of rows are kept while tiles of columns pass, of a symmetric kernel those to the right."""
+    """Derivatives of a tile of rows are kept while tiles of columns pass; of a symmetric kernel the last one stays."""
     of = partial(compiled_derivatives, task, params, masks)
     results: list[np.ndarray] = []
 
@@ -63,25 +63,34 @@ def _by_tiles(task: Task, plan: Plan, params: Any, masks: Masks, x1: Any, x2: An
             height, width = min(values.shape[0], plan.n - top), min(values.shape[1], plan.m - left)
             values = values[:height, :width]
             results[group][top : top + height, left : left + width] = values
-            if plan.symmetric and left > top:
+            if plan.symmetric and left != top:
                 mirrored = values.transpose(task.contraction.axes)
                 results[group][left : left + width, top : top + height] = mirrored
 
+    row = None
     for top, lefts in tracked(_tiles(plan), -(-plan.n // plan.rows), "tangent kernel"):
-        row = of(_cut(x1, top, plan.rows))
+        if row is None:
+            row = of(_cut(x1, top, plan.rows))
         if plan.symmetric:
             write(compiled_symmetric_block(task, row), top, top)
+        column = None
         for left in lefts:
-            write(compiled_block(task, row, of(_cut(x2, left, plan.columns))), top, left)
+            column = None  # lets go of the tile before, or there were three
+            column = of(_cut(x2, left, plan.columns))
+            write(compiled_block(task, row, column), top, left)
+        row = column if plan.symmetric else None
     return results
 
 
 def _tiles(plan: Plan) -> list[tuple[int, range]]:
-    """For every tile of rows, where it and its tiles of columns begin."""
-    return [
-        (top, range(top + plan.rows if plan.symmetric else 0, plan.m, plan.columns))
-        for top in range(0, plan.n, plan.rows)
-    ]
+    """For every tile of rows, where it and its tiles of columns begin.
+
+    Of a symmetric kernel no pair twice, and after the first one each tile of rows is the last one of columns before.
+    """
+    if not plan.symmetric:
+        return [(top, range(0, plan.m, plan.columns)) for top in range(0, plan.n, plan.rows)]
+    tops = range(0, plan.n, plan.rows)
+    return [(0, tops[1:]), *((top, range(plan.rows, top, plan.rows)) for top in reversed(tops[1:]))]
 
 
 def _cut(x: Any, start: int, size: int) -> Any:

@@ -100,13 +100,12 @@ class Plan:
             return self.limit
         if self.outputs_at_once is not None:
             return self.itemsize * self.passing
-        # A tile that is multiplied with itself is cut into pieces, which takes a copy.
-        examples = self.rows * (1 + self.symmetric) + (0 if self.symmetric and self.whole else self.columns)
-        return self.itemsize * (self.kept * examples + self.passing * self.chunk)
+        # A tile that is multiplied with itself is cut into pieces: a copy, as much as a tile of columns.
+        return self.itemsize * (self.kept * (self.rows + self.columns) + self.passing * self.chunk)
 
     def together(self, examples: int) -> int:
         """How many of so many examples are best evaluated together."""
-        spare = self.limit - (2 + self.symmetric) * self.itemsize * self.kept
+        spare = self.limit - 2 * self.itemsize * self.kept
         return _divisor(examples, min(CHUNK_BYTES, spare) // (self.itemsize * self.passing))
 
     def groups(self, labels: dict[int, str] | None) -> tuple[tuple[tuple[int, Form], ...], ...]:
@@ -221,7 +220,7 @@ def make_plan(
     if not whole:
         plans = _with_shifts(plans, known.structure, chosen)
     kept, itemsize = sum(plan.kept for _, plan in plans), known.itemsize
-    least = itemsize * ((2 + symmetric) * kept + passing)
+    least = itemsize * (2 * kept + passing)
     settled: Method = "layerwise" if any(plan.form != "rows" for _, plan in plans) else "jacobian"
     plan = Plan(
         settled,
@@ -251,14 +250,16 @@ def make_plan(
         return few
     chunk = plan.together(max(n, m))
     room = (memory_limit // itemsize - passing * chunk) // max(kept, 1)
-    if (2 * n if symmetric else n + m) <= room:
+    if n + m <= room:
         return replace(plan, chunk=chunk)
+    if symmetric:
+        rows = _balanced(chunk, n, _multiple(chunk, min(n, room // 2)))
+        return replace(plan, chunk=chunk, rows=rows, columns=rows)
     # Columns pass again for each tile of rows, and what rows defer is formed again for each tile of columns.
     columns = _multiple(chunk, min(m, room // 4))
-    rows = _balanced(chunk, n, _multiple(chunk, min(n, (room - columns) // (1 + symmetric))))
-    columns = min(rows, max(columns, _multiple(chunk, room - (1 + symmetric) * rows)))
-    columns = _balanced(chunk, m - rows if symmetric and m > rows else m, min(m, columns))
-    return replace(plan, chunk=chunk, rows=rows, columns=columns)
+    rows = _balanced(chunk, n, _multiple(chunk, min(n, room - columns)))
+    columns = min(rows, max(columns, _multiple(chunk, room - rows)))
+    return replace(plan, chunk=chunk, rows=rows, columns=_balanced(chunk, m, min(m, columns)))
 
 
 def _few_outputs_at_once(plan: Plan, known: Study) -> Plan:
