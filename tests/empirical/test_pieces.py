@@ -107,7 +107,8 @@ def test_gradients_formed_in_parts_are_those_formed_at_once(kind, numbers, monke
     # 2 batches of 3 positions, 4 inputs, 6 numbers that come out, 6 outputs: parts of both are not told apart by chance
     examples = 5
     went_in, came_out = draw(1, examples, 2, 3, 4), draw(2, examples, 6, 2, 3, 6)
-    monkeypatch.setattr(formed, "PART_BYTES", numbers * examples * 2 * 8)
+    for name in ("PART_BYTES", "OUTPUT_BYTES"):
+        monkeypatch.setattr(formed, name, numbers * examples * 2 * 8)
     gradients = np.einsum("nbsi,nkbsj->nkbij", went_in, came_out).reshape(examples, 6, -1)
     full = np.einsum("nap,mbp->nmab", gradients, gradients)
     wanted = {
@@ -130,7 +131,9 @@ def test_gradients_formed_in_parts_are_those_formed_at_once(kind, numbers, monke
 
 
 def test_parts_cut_the_first_axes_first():
-    assert formed._parts((10, 6, 4), 240, 240) == (1, 1, 1)
-    assert formed._parts((10, 6, 4), 240, 100) == (5, 1, 1)
-    assert formed._parts((10, 6, 4), 240, 9) == (10, 3, 1)
-    assert formed._parts((10, 6, 4), 240, 0) == (10, 6, 4)
+    assert formed._parts((10, 6, 4), 240, (240,) * 3) == (1, 1, 1)
+    assert formed._parts((10, 6, 4), 240, (100, 100, 100)) == (5, 1, 1)
+    assert formed._parts((10, 6, 4), 240, (9, 9, 9)) == (10, 3, 1)
+    assert formed._parts((10, 6, 4), 240, (0, 0, 0)) == (10, 6, 4)
+    assert formed._parts((10, 6, 4), 240, (9, 24, 24)) == (10, 1, 1)
+    assert formed._parts((10, 6, 4), 240, (9, 23, 23)) == (10, 2, 1)

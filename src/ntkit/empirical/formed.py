@@ -12,6 +12,9 @@ from ntkit.empirical.factors import Factors
 PART_BYTES = 2**23
 """Memory of the part of one side's gradients that is formed at a time: it should not leave the cache."""
 
+OUTPUT_BYTES = 5 * PART_BYTES
+"""The same for the part of a single output, which costs more to cut: products with few columns are slow ones."""
+
 
 def formed_sums(
     contraction: Contraction, left: list[Factors], right: list[Factors], wanted: list[tuple[int, int]]
@@ -23,9 +26,12 @@ def formed_sums(
     examples = max(sum(piece.came_out.shape[0] for piece in side) for side in (left, right))
     outputs, batches, _, width = left[0].came_out.shape[1:]
     inputs = left[0].went_in.shape[-1]
-    most = PART_BYTES // (examples * batches * left[0].came_out.dtype.itemsize)
+    each = examples * batches * left[0].came_out.dtype.itemsize
+    later = OUTPUT_BYTES if contraction.sums_outputs else PART_BYTES
     parts = _parts(
-        (outputs if contraction.sums_outputs else 1, width, inputs), outputs * width * inputs, most
+        (outputs if contraction.sums_outputs else 1, width, inputs),
+        outputs * width * inputs,
+        (PART_BYTES // each, later // each, later // each),
     )
     count = prod(parts)
 
@@ -46,12 +52,12 @@ def formed_sums(
     return blocks(0) if count == 1 else lax.fori_loop(1, count, add, blocks(0))
 
 
-def _parts(lengths: tuple[int, ...], numbers: int, most: int) -> tuple[int, ...]:
-    """Into how many equal parts each of these axes is cut, the first ones first, so that of `numbers` `most` remain."""
+def _parts(lengths: tuple[int, ...], numbers: int, most: tuple[int, ...]) -> tuple[int, ...]:
+    """Into how many equal parts each axis is cut, one after the other, until of `numbers` `most` of the axis remain."""
     parts = []
-    for length in lengths:
+    for length, enough in zip(lengths, most, strict=True):
         divisors = [divisor for divisor in range(1, length + 1) if length % divisor == 0]
-        cut = next((divisor for divisor in divisors if numbers // divisor <= most), length)
+        cut = next((divisor for divisor in divisors if numbers // divisor <= enough), length)
         numbers //= cut
         parts.append(cut)
     return tuple(parts)
