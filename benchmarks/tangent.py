@@ -1,6 +1,6 @@
 """Time and memory of the tangent kernel of finite networks: ntkit beside neural-tangents and plain JAX.
 
-    python benchmarks/tangent.py [--peer PYTHON] [--repeats 5] [--points 32 128 512] [--out FOLDER]
+    python benchmarks/tangent.py [--peer PYTHON] [--repeats 5] [--points 32 128 512] [--limit 400] [--out FOLDER]
 
 PYTHON is an interpreter that has neural-tangents 0.6.5 and a JAX it imports on (0.4.23). An MLP 784-512-512-10, a
 convolutional network on 32x32x3 and a 2-layer transformer encoder (32 tokens, 128 features), float32, 10 outputs: the
@@ -8,8 +8,8 @@ kernel of N points with themselves, traced over outputs and with all pairs of ou
 its own, and the libraries take turns; the first evaluation compiles and is not counted; short ones
 are repeated for a second. Printed are medians in
 milliseconds, and in brackets the peak memory in MiB of the process during an evaluation above what it held before, less
-the result. A case that would take more than 12 GiB for Jacobians, or that fails, is left out. `tangent.json`,
-`tangent.md` and `tangent.svg` are written to the folder.
+the result. A case that would take more than 12 GiB for Jacobians, or more than `--limit` seconds (400), or that fails,
+is left out. `tangent.json`, `tangent.md` and `tangent.svg` are written to the folder.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from pathlib import Path
 LIBRARIES = ("ntkit", "JAX Jacobian contraction", "NT structured derivatives", "NT Jacobian contraction")
 MODELS = ("mlp", "cnn", "transformer")
 KINDS = ("traced", "full")
-LIMIT_SECONDS = 400
 
 
 def status(field: str) -> int:
@@ -108,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--limit", type=int, default=400)
     parser.add_argument("--points", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS))
@@ -133,7 +133,7 @@ def main() -> None:
                             [*command, "--work", library, model, kind, str(points)],
                             capture_output=True,
                             text=True,
-                            timeout=LIMIT_SECONDS,
+                            timeout=arguments.limit,
                         )
                         row[library] = json.loads(done.stdout.splitlines()[-1])
                     except (subprocess.TimeoutExpired, IndexError, json.JSONDecodeError):
