@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from jax import lax
 
+from ntkit.dynamics import problem
 from ntkit.empirical import EmpiricalNTK
 from ntkit.empirical.blocks import compiled_derivatives
 from ntkit.empirical.contraction import Traced
@@ -143,6 +144,16 @@ def test_products_in_tiles_are_in_the_order_that_is_fast(product):
     assert plan(network, params, x, 1, limit) == (2, 1)  # a loop over tiles of two examples
     vectors = jnp.ones((1, 4, 2)) if product is transposed_product else [leaf[None] for leaf in params]
     lowered = jax.jit(product, static_argnums=(0, 4)).lower(network, params, x, vectors, limit)
+    assert orders_of_axes(lowered) == {"b01f_01io->b01f"}
+
+
+@pytest.mark.parametrize("loop", ["training", "the largest learning rate"])
+def test_loops_over_all_points_are_in_the_order_that_is_fast(loop):
+    params, x = jax.tree_util.tree_map(lambda leaf: jnp.array(leaf, jnp.float32), (PARAMS, X))
+    if loop == "training":
+        lowered = problem._descend.lower(network, params, x, jnp.ones((4, 2)), 0.1, 3)
+    else:
+        lowered = problem._power_iteration.lower(network, params, x)
     assert orders_of_axes(lowered) == {"b01f_01io->b01f"}
 
 

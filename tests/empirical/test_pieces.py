@@ -116,14 +116,22 @@ def test_gradients_formed_in_parts_are_those_formed_at_once(kind, numbers, monke
         "PerOutput": np.einsum("nmaa->nma", full),
         "Full": full,
     }[type(kind).__name__]
+    pairs = [(0, 0), (0, 1), (1, 1)]
+
+    def formed_sums(*arguments):
+        sums = formed.formed_sums(kind, *arguments)
+        return sums, [np.array(kind.finish(block, 6)) for block in sums]
+
     with jax.enable_x64(True):
-        cut = [
-            Factors(jnp.array(went_in[part]), jnp.array(came_out[part]))
-            for part in (slice(0, 3), slice(3, 5))
-        ]
-        pairs = [(0, 0), (0, 1), (1, 1)]
-        own = [np.array(kind.finish(block, 6)) for block in formed.formed_sums(kind, cut, cut, pairs)]
-        (other,) = [np.array(kind.finish(b, 6)) for b in formed.formed_sums(kind, cut[:1], cut[1:], [(0, 0)])]
+        whole = Factors(jnp.array(went_in), jnp.array(came_out))
+        left, right = (
+            Factors(whole.went_in[part], whole.came_out[part]) for part in (slice(0, 3), slice(3, 5))
+        )
+        sums, own = formed_sums(whole, whole, [(0, 3), (3, 5)], pairs, None)
+        _, twice = formed_sums(whole, whole, [(0, 3), (3, 5)], pairs, sums)
+        _, (other,) = formed_sums(left, right, None, [(0, 0)], None)
+    for once, added in zip(own, twice, strict=True):
+        close(added, 2 * once)
     close(own[0], wanted[:3, :3])
     close(own[1], wanted[:3, 3:])
     close(own[2], wanted[3:, 3:])

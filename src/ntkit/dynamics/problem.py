@@ -12,6 +12,7 @@ import numpy as np
 
 from ntkit.dynamics.arguments import as_learning_rate
 from ntkit.dynamics.squared_loss import loss_weight
+from ntkit.empirical.convolution import in_fast_order
 from ntkit.empirical.function import (
     Function,
     Params,
@@ -166,9 +167,10 @@ def squared_error(f: Function, params: Params, x: Any, y: jax.Array) -> jax.Arra
 @partial(jax.jit, static_argnums=0)
 def _descend(f: Function, params: Params, x: Any, y: jax.Array, rate: Any, count: Any) -> Params:
     """`count` steps `θ ← θ − rate Jᵀ(f(x) − y)`; the count is data, so one compilation serves all."""
+    pulled = in_fast_order(f, reverse=True)
 
     def step(_, current):
-        outputs, pull_back = jax.vjp(lambda parameters: f(parameters, x), current)
+        outputs, pull_back = jax.vjp(lambda parameters: pulled(parameters, x), current)
         (gradient,) = pull_back(outputs - y)
         return jax.tree_util.tree_map(lambda value, slope: value - rate * slope, current, gradient)
 
@@ -186,9 +188,10 @@ def largest_eigenvalue(f: Function, params: Params, x: Any) -> float:
 
 @partial(jax.jit, static_argnums=0)
 def _power_iteration(f: Function, params: Params, x: Any) -> jax.Array:
+    pushed, pulled = (in_fast_order(f, reverse=reverse) for reverse in (False, True))
     with jax.default_matmul_precision("highest"):
-        outputs, push_forward = jax.linearize(lambda parameters: f(parameters, x), params)
-        pull_back = jax.linear_transpose(push_forward, params)
+        outputs, push_forward = jax.linearize(lambda parameters: pushed(parameters, x), params)
+        pull_back = jax.vjp(lambda parameters: pulled(parameters, x), params)[1]
 
         def step(_, state):
             vector, _ = state

@@ -17,6 +17,7 @@ from ntkit.empirical.factors import Factors, derivatives, to_rows
 from ntkit.empirical.formed import formed_sums
 from ntkit.empirical.function import one_example
 from ntkit.empirical.plan import Form
+from ntkit.numerics.points import number_of_points
 
 Groups = tuple[tuple[tuple[int, Form], ...], ...]
 """Leaves and their forms, in the groups whose kernels are wanted apart."""
@@ -53,6 +54,12 @@ class Deferred:
 
     factors: Factors
 
+
+CHAINS = 2
+"""How many sums of gradients formed in parts run side by side: all at once, each takes the memory of its parts.
+
+Summed over outputs all do, since their matrices are small: one or two alone leave cores idle.
+"""
 
 Derivatives = tuple[tuple[Any, ...], ...]
 """For each group its entries, rows or factors or deferred, with a leading axis of examples."""
@@ -91,30 +98,44 @@ def tile_derivatives(
         return tuple(result)
 
     with jax.default_matmul_precision("highest"):
-        if task.chunk >= examples_of(x):
+        if task.chunk >= number_of_points(x):
             return jax.vmap(of_example)(x)
         return jax.lax.map(of_example, x, batch_size=task.chunk)
 
 
-def examples_of(tree: Any) -> int:
-    """The length of the leading axis."""
-    return jax.tree_util.tree_leaves(tree)[0].shape[0]
-
-
-def entry_sums(
-    contraction: Contraction, left: list[Any], right: list[Any], wanted: list[tuple[int, int]]
+def _sums(
+    contraction: Contraction, entries: list[tuple[Any, Any]], pieces: "Pieces | None"
 ) -> list[jax.Array]:
-    """One entry's blocks of these pairs of a piece on the left and one on the right."""
-    if isinstance(left[0], Deferred):
-        mine = [piece.factors for piece in left]
-        theirs = mine if right is left else [piece.factors for piece in right]
-        return formed_sums(contraction, mine, theirs, wanted)
-    if not isinstance(left[0], Factors):
-        return [contraction.rows(left[row], right[column]) for row, column in wanted]
-    if not of_single_positions(left[0]):
-        return [contraction.pairs(left[row], right[column]) for row, column in wanted]
-    together = [contraction.rows(outward(left[row]), outward(right[column])) for row, column in wanted]
-    return weighed(contraction, left, right, wanted, together)
+    """The blocks of the wanted pairs of pieces, summed over all entries, each a left and a right one.
+
+    With pieces the right ones are the left ones themselves; without, there is one block.
+    """
+    wanted = [(0, 0)] if pieces is None else pieces.wanted
+    spans = None if pieces is None else pieces.spans
+    chains = len(entries) if contraction.sums_outputs else CHAINS
+    sums: list[list[jax.Array] | None] = [None] * chains
+    held: list[list[jax.Array]] = []
+    turn = 0
+    for left, right in entries:
+        if isinstance(left, Deferred):
+            mine = left.factors
+            theirs = mine if right is left else right.factors
+            sums[turn] = formed_sums(contraction, mine, theirs, spans, wanted, sums[turn])
+            turn = (turn + 1) % chains
+            continue
+        cut = [left] if pieces is None else pieces.cut(left)
+        others = [right] if pieces is None else cut
+        if not isinstance(left, Factors):
+            held.append([contraction.rows(cut[row], others[column]) for row, column in wanted])
+        elif not of_single_positions(left):
+            held.append([contraction.pairs(cut[row], others[column]) for row, column in wanted])
+        else:
+            together = [
+                contraction.rows(outward(cut[row]), outward(others[column])) for row, column in wanted
+            ]
+            held.append(weighed(contraction, cut, others, wanted, together))
+    blocks = [*(total for total in sums if total is not None), *held]
+    return [reduce(jnp.add, of_pair) for of_pair in zip(*blocks, strict=True)]
 
 
 def outward(entry: Any) -> jax.Array:
@@ -140,30 +161,24 @@ def weighed(
 
 def block(task: Task, left: Derivatives, right: Derivatives) -> tuple[jax.Array, ...]:
     """The kernel of each group between the examples of two tiles."""
+    grams = []
     with jax.default_matmul_precision("highest"):
-        grams = [
-            _added(
-                [entry_sums(task.contraction, [a], [b], [(0, 0)]) for a, b in zip(mine, theirs, strict=True)]
-            )
-            for mine, theirs in zip(left, right, strict=True)
-        ]
-        return tuple(task.contraction.finish(gram, task.outputs) for (gram,) in grams)
+        for mine, theirs in zip(left, right, strict=True):
+            entries = list(zip(mine, theirs, strict=True))
+            (gram,) = _sums(task.contraction, entries, None)
+            grams.append(task.contraction.finish(gram, task.outputs))
+    return tuple(grams)
 
 
 def symmetric_block(task: Task, tile: Derivatives) -> tuple[jax.Array, ...]:
     """The kernel of each group of a tile with itself: no pair of pieces twice, exactly symmetric."""
-    pieces = Pieces.of(task, examples_of(tile))
+    pieces = Pieces.of(task, number_of_points(tile))
     grams = []
     with jax.default_matmul_precision("highest"):
         for group in tile:
-            cut = [pieces.cut(entry) for entry in group]
-            sums = _added([entry_sums(task.contraction, entry, entry, pieces.wanted) for entry in cut])
-            grams.append(pieces.joined(task, sums))
+            entries = [(entry, entry) for entry in group]
+            grams.append(pieces.joined(task, _sums(task.contraction, entries, pieces)))
     return tuple(grams)
-
-
-def _added(entries: list[list[jax.Array]]) -> list[jax.Array]:
-    return [reduce(jnp.add, blocks) for blocks in zip(*entries, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -171,11 +186,11 @@ class Pieces:
     """A tile's examples in a few pieces, of whose pairs only one half is multiplied.
 
     Attributes:
-        starts: where each begins.
+        spans: where each begins and ends.
         wanted: pairs of pieces, on and above the diagonal.
     """
 
-    starts: tuple[int, ...]
+    spans: list[tuple[int, int]]
     wanted: list[tuple[int, int]]
 
     @classmethod
@@ -183,16 +198,15 @@ class Pieces:
         """Products of matrices with fewer than some hundred rows gain nothing from being cut."""
         rows = task.contraction.matrix_rows(examples, task.outputs)
         count = 8 if rows >= 1024 else 4 if rows >= 128 else 1
-        starts = tuple(range(0, examples, -(-examples // count)))
-        wanted = [(row, column) for row in range(len(starts)) for column in range(row, len(starts))]
-        return cls(starts, wanted)
+        size = -(-examples // count)
+        spans = [(start, min(start + size, examples)) for start in range(0, examples, size)]
+        wanted = [(row, column) for row in range(len(spans)) for column in range(row, len(spans))]
+        return cls(spans, wanted)
 
     def cut(self, entry: Any) -> list[Any]:
         """An entry's pieces."""
-        ends = (*self.starts[1:], None)
         return [
-            jax.tree_util.tree_map(lambda leaf, part=slice(start, end): leaf[part], entry)
-            for start, end in zip(self.starts, ends, strict=True)
+            jax.tree_util.tree_map(lambda leaf, part=slice(*span): leaf[part], entry) for span in self.spans
         ]
 
     def joined(self, task: Task, sums: list[jax.Array]) -> jax.Array:
@@ -200,9 +214,9 @@ class Pieces:
         axis, mirror = task.contraction.columns, task.contraction.mirror
         of = dict(zip(self.wanted, sums, strict=True))
         lines = []
-        for row in range(len(self.starts)):
+        for row in range(len(self.spans)):
             below = [of[column, row].transpose(mirror) for column in range(row)]
-            above = [of[row, column] for column in range(row + 1, len(self.starts))]
+            above = [of[row, column] for column in range(row + 1, len(self.spans))]
             own = (of[row, row] + of[row, row].transpose(mirror)) / 2
             lines.append(jnp.concatenate([*below, own, *above], axis=axis))
         return task.contraction.finish(jnp.concatenate(lines, axis=0), task.outputs)

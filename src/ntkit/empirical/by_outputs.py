@@ -14,16 +14,16 @@ from ntkit.empirical.blocks import (
     Masks,
     Pieces,
     Task,
-    examples_of,
     outward,
     tile_derivatives,
     weighed,
 )
+from ntkit.numerics.points import number_of_points
 
 
 def traced_by_outputs(task: Task, params: Any, masks: Masks, x1: Any, x2: Any) -> tuple[jax.Array, ...]:
     """The kernel of each group between two sets of examples, or of one with itself where x2 is None."""
-    pieces = Pieces.of(task, examples_of(x1)) if x2 is None else None
+    pieces = Pieces.of(task, number_of_points(x1)) if x2 is None else None
     wanted = [(0, 0)] if pieces is None else pieces.wanted
     at_once = task.outputs_at_once or task.outputs
     steps = -(-task.outputs // at_once)

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 
 from ntkit.empirical.function import Function, Params
 from ntkit.empirical.products import kernel_product
-from ntkit.empirical.tiles import Inputs, count, map_chunks, plan
+from ntkit.empirical.tiles import Inputs, map_chunks, plan
 from ntkit.errors import ConvergenceError
 from ntkit.numerics.dtypes import Array, is_concrete
+from ntkit.numerics.points import number_of_points
 from ntkit.numerics.trees import pytree
 
 SLACK = 2.0
@@ -82,7 +83,7 @@ def conjugate_gradient(
 
     operator = lineax.FunctionLinearOperator(
         lambda v: apply(v) / scale,
-        jax.ShapeDtypeStruct((count(x), b.shape[2]), dtype),
+        jax.ShapeDtypeStruct((number_of_points(x), b.shape[2]), dtype),
         lineax.positive_semidefinite_tag,
     )
     method = lineax.CG(rtol=0.0, atol=rtol, norm=_euclidean, max_steps=max_steps)

@@ -4,7 +4,7 @@ For processors XLA (jaxlib 0.9.2) brings convolutions into that order only outsi
 another order, as a transposed convolution does, falls back to plain loops, at two to twenty times the time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,21 +21,19 @@ Settings = tuple[tuple[str, Any], ...]
 """JAX's own parameters of a convolution."""
 
 
-def in_fast_order(
-    single: Callable[[Any, Any], jax.Array], *, reverse: bool
-) -> Callable[[Any, Any], jax.Array]:
-    """The function of one example with its convolutions in the fast order.
+def in_fast_order(f: Callable[[Any, Any], jax.Array], *, reverse: bool) -> Callable[[Any, Any], jax.Array]:
+    """The function with its convolutions in the fast order.
 
     Args:
-        single: of parameters and an example.
+        f: of parameters and data.
         reverse: whether derivatives will be taken in reverse mode; both modes are right, the other one slow in loops.
     """
 
-    def ordered(params: Any, point: Any) -> jax.Array:
-        program = trace(single, params, point)
+    def ordered(params: Any, x: Any) -> jax.Array:
+        program = trace(f, params, x)
         if all(operation.name != NAME for operation in program.operations):
-            return single(params, point)
-        leaves, inputs = jax.tree_util.tree_leaves(params), jax.tree_util.tree_leaves(point)
+            return f(params, x)
+        leaves, inputs = jax.tree_util.tree_leaves(params), jax.tree_util.tree_leaves(x)
         return program.evaluate(leaves, inputs, partial(step, reverse=reverse))[0]
 
     return ordered
@@ -81,7 +79,7 @@ def _fast(ndim: int) -> lax.ConvDimensionNumbers:
     return lax.ConvDimensionNumbers(data, (ndim - 1, ndim - 2, *range(ndim - 2)), data)
 
 
-def _exchanged(places: tuple[int, ...]) -> tuple[int, ...]:
+def _exchanged(places: Sequence[int]) -> tuple[int, ...]:
     return (places[1], places[0], *places[2:])
 
 
@@ -98,7 +96,7 @@ def _ordered(
     return _arranged(result, order.out_spec, given.out_spec)
 
 
-def _arranged(array: jax.Array, given: tuple[int, ...], wanted: tuple[int, ...]) -> jax.Array:
+def _arranged(array: jax.Array, given: Sequence[int], wanted: Sequence[int]) -> jax.Array:
     """The array with each axis where it is wanted; both say for each role of an axis which one it is."""
     axes = [axis for _, axis in sorted(zip(wanted, given, strict=True))]
     return array.transpose(axes)

@@ -12,9 +12,10 @@ from matfree import decomp
 
 from ntkit.empirical.function import Function, Params
 from ntkit.empirical.products import kernel_product
-from ntkit.empirical.tiles import Inputs, count
+from ntkit.empirical.tiles import Inputs
 from ntkit.errors import AccuracyWarning
 from ntkit.numerics.dtypes import Array
+from ntkit.numerics.points import number_of_points
 from ntkit.numerics.trees import pytree
 
 
@@ -54,7 +55,7 @@ def extreme_eigenpairs(
     One run finds every eigenvalue once, however often it occurs. The result is a Rayleigh-Ritz step on all that
     was kept, in float64 on the host.
     """
-    size = count(x) * outputs
+    size = number_of_points(x) * outputs
     if not 1 <= wanted <= size:
         raise ValueError(f"NTKOperator.eigenvalues needs count between 1 and {size}, got {wanted}.")
     if which not in ("largest", "smallest"):
@@ -143,7 +144,7 @@ def _tridiagonalise(
         return v
 
     def product(v: jax.Array) -> jax.Array:
-        weights = outside(v).reshape(1, count(x), outputs)
+        weights = outside(v).reshape(1, number_of_points(x), outputs)
         return outside(kernel_product(f, params, x, x, weights, memory_limit).reshape(-1))
 
     with jax.default_matmul_precision("highest"):
@@ -162,7 +163,7 @@ def _rayleigh_ritz(
     memory_limit: int,
 ) -> Eigenpairs:
     basis = np.linalg.qr(kept.astype(np.float64))[0]
-    weights = basis.T.reshape(-1, count(x), outputs).astype(kept.dtype)
+    weights = basis.T.reshape(-1, number_of_points(x), outputs).astype(kept.dtype)
     image = np.asarray(_several(f, params, x, jnp.asarray(weights), memory_limit), dtype=np.float64)
     image = image.reshape(len(weights), -1).T
     small = basis.T @ image

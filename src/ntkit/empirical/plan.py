@@ -89,6 +89,11 @@ class Plan:
         return sum(leaf.kept for _, leaf in self.leaves)
 
     @property
+    def copied(self) -> int:
+        """Numbers per example of which a tile multiplied with itself takes a copy: it is cut into pieces."""
+        return sum(leaf.kept for _, leaf in self.leaves if leaf.form != "deferred")
+
+    @property
     def multiplications(self) -> int:
         """Multiply-adds beyond the passes through f."""
         return sum(leaf.multiplications for _, leaf in self.leaves)
@@ -100,8 +105,8 @@ class Plan:
             return self.limit
         if self.outputs_at_once is not None:
             return self.itemsize * self.passing
-        # A tile that is multiplied with itself is cut into pieces: a copy, as much as a tile of columns.
-        return self.itemsize * (self.kept * (self.rows + self.columns) + self.passing * self.chunk)
+        beside = self.copied * self.rows if self.symmetric and self.whole else self.kept * self.columns
+        return self.itemsize * (self.kept * self.rows + beside + self.passing * self.chunk)
 
     def together(self, examples: int) -> int:
         """How many of so many examples are best evaluated together."""
@@ -249,9 +254,10 @@ def make_plan(
     if few.outputs_at_once is not None and few.bytes <= memory_limit:
         return few
     chunk = plan.together(max(n, m))
+    whole_plan = replace(plan, chunk=chunk)
+    if whole_plan.bytes <= memory_limit:
+        return whole_plan
     room = (memory_limit // itemsize - passing * chunk) // max(kept, 1)
-    if n + m <= room:
-        return replace(plan, chunk=chunk)
     if symmetric:
         rows = _balanced(chunk, n, _multiple(chunk, min(n, room // 2)))
         return replace(plan, chunk=chunk, rows=rows, columns=rows)

@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from ntkit.empirical.convolution import in_fast_order
 from ntkit.empirical.function import Function, Params, one_example
-from ntkit.empirical.tiles import Inputs, count, map_chunks, map_tiles, padded, plan, rows
+from ntkit.empirical.tiles import Inputs, map_chunks, map_tiles, padded, plan, rows
+from ntkit.numerics.points import number_of_points
 
 PRECISION = "highest"
 """Of matrix products, as everywhere in the library: a float32 product is one on every device."""
@@ -30,7 +31,7 @@ def jacobian_product(
         vectors: a tree like `params`, every leaf with another leading axis r.
         memory_limit: bytes beside arguments and result; see `tiles.plan`.
     """
-    tile, at_once = plan(f, params, x, count(vectors), memory_limit)
+    tile, at_once = plan(f, params, x, number_of_points(vectors), memory_limit)
     with jax.default_matmul_precision(PRECISION):
         return map_chunks(lambda vector: forward(f, params, x, vector, tile), vectors, at_once)
 
@@ -67,7 +68,7 @@ def squared_gradient_norms(
 ) -> Float[jax.Array, "n k"]:
     """`Θ_oo(x_i, x_i) = Σ_p (∂_p f_o(x_i))²`, a few gradients at a time."""
     outputs = outputs_of(f, params, x)
-    _, at_once = plan(f, params, x, count(x) * outputs, memory_limit)
+    _, at_once = plan(f, params, x, number_of_points(x) * outputs, memory_limit)
 
     def norms(point: Inputs) -> jax.Array:
         pull = _pull(f, params, point)
@@ -91,7 +92,7 @@ def traced_by_products(
     with J of all of `x1`, in the memory of a few gradients.
     """
     outputs = outputs_of(f, params, x2)
-    tile, at_once = plan(f, params, x1, count(x2) * outputs, memory_limit)
+    tile, at_once = plan(f, params, x1, number_of_points(x2) * outputs, memory_limit)
 
     def column(point: Inputs) -> jax.Array:
         pull = _pull(f, params, point)
@@ -102,7 +103,7 @@ def traced_by_products(
         basis = _identity(f, params, x2)
         if at_once >= outputs:
             return jax.vmap(term)(basis).sum(axis=0)
-        start = jnp.zeros(count(x1), basis.dtype)
+        start = jnp.zeros(number_of_points(x1), basis.dtype)
         return jax.lax.scan(lambda total, output: (total + term(output), None), start, basis)[0]
 
     with jax.default_matmul_precision(PRECISION):
@@ -114,7 +115,7 @@ def full_by_products(
 ) -> Float[jax.Array, "n m k k"]:
     """`Θ_ab(x1_i, x2_j) = Σ_p ∂_p f_a(x1_i) ∂_p f_b(x2_j)` by columns, as `traced_by_products`."""
     outputs = outputs_of(f, params, x2)
-    tile, at_once = plan(f, params, x1, count(x2) * outputs, memory_limit)
+    tile, at_once = plan(f, params, x1, number_of_points(x2) * outputs, memory_limit)
 
     def columns(point: Inputs) -> jax.Array:
         pull = _pull(f, params, point)
@@ -144,7 +145,7 @@ def _reverse(f: Function, params: Params, x: Inputs, weights: jax.Array, tile: i
     def pull(points: Inputs, cotangents: jax.Array) -> Params:
         return jax.vjp(lambda p: rows(f, p, points, reverse=True), params)[1](cotangents)[0]
 
-    examples = count(x)
+    examples = number_of_points(x)
     if tile >= examples:
         return pull(x, weights)
     tiles = padded(x, tile)

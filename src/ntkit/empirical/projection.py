@@ -7,7 +7,8 @@ from jaxtyping import Float, UInt32
 
 from ntkit.empirical.function import Function, Params
 from ntkit.empirical.products import PRECISION, forward, outputs_of
-from ntkit.empirical.tiles import Inputs, bytes_of, count, map_chunks, map_tiles, plan, rows, size
+from ntkit.empirical.tiles import Inputs, bytes_of, map_chunks, map_tiles, plan, rows, size
+from ntkit.numerics.points import number_of_points
 
 WORD = 32
 """Signs that one random integer holds."""
@@ -62,7 +63,7 @@ def project_reverse(
 ) -> Float[jax.Array, "n k d"]:
     """`J(x) R` by reverse-mode Jacobians of a tile of examples, each projected at once; R is drawn for each tile."""
     outputs = outputs_of(f, params, x)
-    tile = jacobians_at_once(params, count(x), outputs, memory_limit)
+    tile = jacobians_at_once(params, number_of_points(x), outputs, memory_limit)
     at_once = min(dimension, max(1, memory_limit // 2 // (2 * bytes_of(params))))
     columns = jnp.arange(dimension, dtype=jnp.uint32)
 
@@ -72,7 +73,7 @@ def project_reverse(
             return jax.jacrev(lambda p: f(p, alone)[0])(params)
 
         leaves = jax.tree_util.tree_leaves(jax.vmap(single)(points))
-        rows_of = [leaf.reshape(count(points), outputs, -1) for leaf in leaves]
+        rows_of = [leaf.reshape(number_of_points(points), outputs, -1) for leaf in leaves]
 
         def column(number: jax.Array) -> jax.Array:
             signs = jax.tree_util.tree_leaves(random_signs(key, number, params))
@@ -99,7 +100,7 @@ def cheaper_projection(f: Function, params: Params, x: Inputs, dimension: int, m
     more pixels or tokens than there are outputs. XLA counts F; of loops it counts one round.
     """
     outputs = outputs_of(f, params, x)
-    if jacobians_at_once(params, count(x), outputs, memory_limit) == 0:
+    if jacobians_at_once(params, number_of_points(x), outputs, memory_limit) == 0:
         return "forward"
     shapes = jax.tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
     point = jax.tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), x)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from ntkit.empirical.convolution import in_fast_order
 from ntkit.empirical.function import Function, Params, one_example
+from ntkit.numerics.points import number_of_points
 
 Inputs = Any
 """An array, or a pytree of arrays, with the examples along the leading axis."""
@@ -21,11 +22,6 @@ def rows(f: Function, params: Params, x: Inputs, *, reverse: bool = False) -> Fl
     """
     single = in_fast_order(one_example(f), reverse=reverse)
     return jax.vmap(lambda point: single(params, point))(x)
-
-
-def count(x: Inputs) -> int:
-    """The number of examples."""
-    return jax.tree_util.tree_leaves(x)[0].shape[0]
 
 
 def size(tree: Any) -> int:
@@ -52,7 +48,7 @@ def bytes_per_example(f: Function, params: Params, x: Inputs) -> int:
         )
         return bytes_of(backward)
 
-    inputs = bytes_of(x) // count(x)
+    inputs = bytes_of(x) // number_of_points(x)
     return max(residuals(2) - residuals(1), inputs, 1)
 
 
@@ -65,12 +61,12 @@ def plan(f: Function, params: Params, x: Inputs, vectors: int, memory_limit: int
     """
     at_once = min(vectors, max(1, memory_limit // 2 // (3 * bytes_of(params))))
     tile = max(1, memory_limit // 2 // (bytes_per_example(f, params, x) * (1 + at_once)))
-    return min(tile, count(x)), at_once
+    return min(tile, number_of_points(x)), at_once
 
 
 def padded(tree: Any, tile: int) -> Any:
     """Leading axes n split into (tiles, tile); the last tile is filled up with copies of the first example."""
-    examples = count(tree)
+    examples = number_of_points(tree)
     tiles = -(-examples // tile)
 
     def split(leaf: jax.Array) -> jax.Array:
@@ -84,14 +80,14 @@ def padded(tree: Any, tile: int) -> Any:
 
 def map_tiles(function: Callable[[Any], jax.Array], x: Inputs, tile: int) -> jax.Array:
     """`function` of tiles of examples in sequence, its results (tile, ...) put together to (n, ...)."""
-    if tile >= count(x):
+    if tile >= number_of_points(x):
         return function(x)
     result = jax.lax.map(function, padded(x, tile))
-    return result.reshape(-1, *result.shape[2:])[: count(x)]
+    return result.reshape(-1, *result.shape[2:])[: number_of_points(x)]
 
 
 def map_chunks(function: Callable[[Any], Any], vectors: Any, at_once: int) -> Any:
     """`function` of every vector along the leading axis, `at_once` of them side by side."""
-    if at_once >= count(vectors):
+    if at_once >= number_of_points(vectors):
         return jax.vmap(function)(vectors)
     return jax.lax.map(function, vectors, batch_size=at_once)

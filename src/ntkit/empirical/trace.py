@@ -10,7 +10,8 @@ from matfree import stochtrace
 
 from ntkit.empirical.function import Function, Params
 from ntkit.empirical.products import PRECISION, kernel_product
-from ntkit.empirical.tiles import Inputs, count
+from ntkit.empirical.tiles import Inputs
+from ntkit.numerics.points import number_of_points
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def xtrace(
         return several(v[None], *arguments)[0]
 
     def several(v: Float[jax.Array, "r nk"], params: Params, x: Inputs) -> Float[jax.Array, "r nk"]:
-        weights = v.reshape(len(v), count(x), outputs)
+        weights = v.reshape(len(v), number_of_points(x), outputs)
         return kernel_product(f, params, x, x, weights, memory_limit).reshape(v.shape)
 
     # matfree maps a product over all vectors at once; this hands them over to the product's own chunks.
@@ -54,7 +55,7 @@ def xtrace(
         del axis_size, in_batched
         return several(v, *arguments), True
 
-    like = jnp.zeros(count(x) * outputs, jax.tree_util.tree_leaves(params)[0].dtype)
+    like = jnp.zeros(number_of_points(x) * outputs, jax.tree_util.tree_leaves(params)[0].dtype)
     sampler = stochtrace.sampler_normal(like, num=samples)
     estimator = stochtrace.estimator_leave_one_out_mean_and_sem(stochtrace.leave_one_out_xtrace(), sampler)
     # matfree divides a matrix by a vector
