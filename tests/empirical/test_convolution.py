@@ -65,7 +65,7 @@ margins = st.tuples(st.integers(0, 2), st.integers(0, 2))
     st.sampled_from(LAYOUTS),
     st.booleans(),
 )
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_convolutions_and_their_derivatives_of_both_modes(
     strides, padding, up, gaps, groups, layout, reverse
 ):

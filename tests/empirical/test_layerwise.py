@@ -30,7 +30,6 @@ def by_hand(left, right):
 
 
 @table(
-    "scaled biases",
     "heads",
     "embedding",
     "channels first, in groups",

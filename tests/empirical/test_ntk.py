@@ -94,7 +94,7 @@ def test_the_diagonal_is_that_of_the_matrix():
     ("method", "symmetric"),
     [
         ("layerwise", True),
-        ("layerwise", False),
+        pytest.param("layerwise", False, marks=pytest.mark.slow),
         pytest.param("jacobian", True, marks=pytest.mark.slow),
         ("jacobian", False),
     ],

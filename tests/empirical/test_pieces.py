@@ -44,7 +44,10 @@ def close(result, expected):
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
 
 
-@pytest.fixture(params=[1, 3], ids=["one output at a time", "three outputs at a time, nine for seven"])
+@pytest.fixture(
+    params=[pytest.param(1, marks=pytest.mark.slow), 3],
+    ids=["one output at a time", "three outputs at a time, nine for seven"],
+)
 def kernel(request, monkeypatch):
     # In rows 6, of cotangents 6 + 7 numbers an example and output.
     an_output = 8 * (6 + 6 + OUTPUTS)

@@ -84,6 +84,7 @@ def test_the_nngp_alone_is_the_same_and_defined_through_steps():
     check_same(two_layers(nn.Sign()), x, ntk=False)
 
 
+@pytest.mark.slow
 def test_networks_of_many_tiles_mixed_layers_and_widths_agree():
     layers = [nn.Scale([1.0, 2.0, 0.5]), nn.Dense(16, 1.3, 0.2, "standard"), nn.Relu()]
     layers += [nn.Dense(64, 0.9, 0.3, "standard"), nn.Erf(), nn.Dense(1, 1.1, 0.0, "standard")]

@@ -258,6 +258,7 @@ def test_circular_transposed_convolutions_are_those_of_the_same_padding_away_fro
         np.testing.assert_allclose(rolled, jnp.roll(wrapped, strides[0], axis=1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_repetition_is_the_same_network():
     x = inputs("1d")
     body = nn.Residual(nn.Serial(relu, conv((3,))))

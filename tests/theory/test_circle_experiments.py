@@ -34,6 +34,7 @@ def test_the_network_is_that_of_the_paper():
     assert network.init(KEY, (1, 2))[2]["weight"].shape == (7, 7)
 
 
+@pytest.mark.slow
 def test_the_first_kernels_are_those_of_the_networks_drawn(kernels):
     width_key = jax.random.fold_in(jax.random.split(KEY)[1], 1)
     params = relu_network(256).init(jax.random.split(width_key, 6)[2], (100, 2))

@@ -116,6 +116,7 @@ def test_the_kernel_of_a_linear_network_neither_fluctuates_nor_moves():
     assert kernel_motion(linear, X, Y, (1,), networks=2, key=KEY).deviations.max() < 1e-6
 
 
+@pytest.mark.slow
 def test_training_moves_the_kernels_of_wide_networks_less():
     # Bounded by width^(-1/2) (Huang & Yau 2020), and measurably moved.
     found = kernel_motion(one_erf, X, Y, (16, 256), steps=30, networks=20, key=KEY)
