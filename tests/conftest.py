@@ -38,6 +38,12 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of one analysis stand together: then one worker makes it, once."""
+    shared = {"regression_analysis", "classification_analysis"}
+    items.sort(key=lambda item: shared.isdisjoint(getattr(item, "fixturenames", ())))
+
+
 def pytest_collection_finish(session):
     """What is there before the first test stays; to look through it again and again takes a thirtieth of the time."""
     gc.collect()

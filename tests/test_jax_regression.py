@@ -39,7 +39,7 @@ def layer_norm_loss(points, gain, weights):
     return jnp.sum(jax.vmap(one)(points))
 
 
-@pytest.mark.parametrize("points", [16, 64])
+@pytest.mark.parametrize("points", [pytest.param(16, marks=pytest.mark.slow), 64])
 def test_the_backward_pass_of_layer_norm_equals_eager_float64(points):
     features, outputs = 64, 32
     generator = np.random.default_rng(1)

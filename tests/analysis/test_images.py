@@ -119,6 +119,7 @@ def test_an_unknown_network_is_refused_at_once():
         Settings(network="alexnet")
 
 
+@pytest.mark.slow
 def test_a_table_takes_a_named_dense_network(regression_table):
     found = fit_table(regression_table, "y", settings=QUICK)
     assert isinstance(found.model, TableModel)

@@ -36,7 +36,9 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("friction", [None, 0.9], ids=["flow", "heavy ball"])
+@pytest.mark.parametrize(
+    "friction", [None, pytest.param(0.9, marks=pytest.mark.slow)], ids=["flow", "heavy ball"]
+)
 def test_the_integrated_squared_loss_is_the_closed_form(friction):
     arguments = {"f0": start, "learning_rate": 0.6, "reduction": "mean", "ridge": 0.05, "friction": friction}
     closed = gradient_flow(NTK, X, Y, **arguments)
@@ -109,6 +111,7 @@ def test_the_time_to_a_loss_is_the_time_of_that_loss():
         bounded.time_to_loss(0.3)
 
 
+@pytest.mark.slow
 def test_stiff_flows_finish():
     # Two nearly equal points: condition number above 1e8, time far beyond the slowest direction's.
     x = np.array([[0.0], [1.0], [1.0 + 1e-4], [2.5]])

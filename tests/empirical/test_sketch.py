@@ -67,6 +67,7 @@ def test_the_estimate_is_unbiased_and_has_the_stated_variance(drawn):
     assert abs(ratio.mean() - 1) < 0.1
 
 
+@pytest.mark.slow
 def test_the_standard_error_of_one_key_is_the_spread_over_keys(drawn):
     left, right = drawn
     spread = (np.einsum("siad,sjad->sij", left, right) / K).std(axis=0, ddof=1)

@@ -58,7 +58,8 @@ def test_homogeneous_networks_are_tabulated_for_points_of_any_norm(depth, dtype)
     check_table(network(depth, 0.0, nn.Relu()), x[:7], x[3:])
 
 
-@pytest.mark.parametrize("activation", [nn.Relu(), pytest.param(nn.Gelu(), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", [nn.Relu(), nn.Gelu()])
 def test_points_of_one_norm_are_tabulated_for_networks_with_biases(activation):
     check_table(network(2, 0.3, activation), points("float64", sphere=True))
     check_table(network(2, 0.3, activation), points("float32", sphere=True))

@@ -158,6 +158,7 @@ def test_a_read_only_cache_is_survived(tmp_path, monkeypatch):
     modules.load.cache_clear()
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_compiled_module(tmp_path):
     program = (
         "import numpy as np\n"

@@ -68,6 +68,7 @@ def test_labels_of_any_kind_come_back(iris):
     )
 
 
+@pytest.mark.slow
 def test_selection_chooses_a_network(iris):
     x, x_test, y, y_test = iris
     classifier = NTKClassifier(depth=1, select=True, time="best", time_limit=np.inf).fit(x, y)

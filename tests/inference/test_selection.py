@@ -70,6 +70,7 @@ def test_the_result_holds_plain_numbers(wave):
     assert type(selection.noise) is float
 
 
+@pytest.mark.slow
 def test_the_noise_of_data_drawn_from_the_prior_is_recovered():
     family = NetworkFamily(Candidate(1, Relu(), "nngp"), 1, 1, 512)
     truth = np.array([1.0, 1.5, 0.5, 0.04])

@@ -92,6 +92,7 @@ def relative_ntk_errors(network, seeds):
     return np.linalg.norm(samples - exact, axis=(1, 2)) / np.linalg.norm(exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "parametrization", "outputs"),
     [
@@ -194,6 +195,7 @@ def assert_ensemble_matches_its_limit(network, steps, step_in_units, records):
     assert np.abs(ensemble.mean[0, :5, 0] - y[:, 0]).max() > 0.5
 
 
+@pytest.mark.slow
 def test_two_hundred_trained_shallow_networks_match_the_flow():
     network = nn.Serial(nn.Dense(2048, 1.4, 0.3), nn.Relu(), nn.Dense(1, 1.4, 0.1))
     assert_ensemble_matches_its_limit(network, 200, 0.1, [0, 3, 30, 200])

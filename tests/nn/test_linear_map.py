@@ -20,6 +20,7 @@ def test_it_acts_on_both_sides_of_both_kernels_along_its_axis():
     np.testing.assert_allclose(nngp_and_ntk(net, x), [expected, expected], rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_activations_after_it_see_the_variances_that_it_leaves():
     x = np.random.default_rng(1).standard_normal((3, 3, 2))
     conv, head = nn.Conv(8, (2,), w_std=1.3, b_std=0.2), (nn.Relu(), nn.Flatten(), nn.Dense(1))

@@ -79,6 +79,7 @@ def test_the_tangent_kernel_is_the_mean_of_outer_products():
     assert model.tangent_kernel == model.tangent_kernel != MODELS["networks"].tangent_kernel
 
 
+@pytest.mark.slow
 def test_the_tangent_kernel_converges_at_the_rate_one_over_the_root_of_the_count():
     """Slope of log error against log P over 30 repetitions, and `E‖K̃ − K‖² = ((tr K)² + ‖K‖²) / P` itself."""
     counts, repetitions = np.array([50, 200, 800, 3200]), 30

@@ -68,6 +68,7 @@ def test_the_numbers_of_a_kernel_by_hand():
     assert found.motion[0] == pytest.approx(5**0.5 / 4)
 
 
+@pytest.mark.slow
 def test_trained_networks_pass_through_the_points_and_follow_the_law(functions):
     at = [np.abs(functions.angles - angle).argmin() for angle in functions.train_angles]
     # Grid points are within 0.03 rad of the training points, and the mean's slope is below 1.
@@ -78,11 +79,13 @@ def test_trained_networks_pass_through_the_points_and_follow_the_law(functions):
     assert (off < 4 * functions.outputs[0].std(axis=0, ddof=1) / 20**0.5 + 0.02).all()
 
 
+@pytest.mark.slow
 def test_quantiles_are_those_of_a_gaussian(functions):
     np.testing.assert_array_equal(functions.quantile(0.5), functions.mean)
     np.testing.assert_allclose(functions.quantile(0.9) - functions.mean, 1.2815515655446004 * functions.std)
 
 
+@pytest.mark.slow
 def test_the_law_is_the_closed_form_of_as_many_steps(functions):
     # On the loss averaged over 4 points: Θ(x, X) Θ⁻¹ (1 − (1 − Θ/4)²⁰⁰) y, by powers of a matrix.
     x, y = on_circle(functions.train_angles), functions.targets

@@ -80,6 +80,7 @@ def test_a_linear_network_is_gaussian_at_once():
         found.kurtosis_decay()
 
 
+@pytest.mark.slow
 def test_the_batches_in_which_networks_are_drawn_do_not_matter(monkeypatch):
     whole = output_distribution(relu, X[:1], (8,), networks=100, key=KEY)
     monkeypatch.setattr(experiments, "BATCH_BYTES", 8 * 41 * 33)  # 41 parameters a network: 33 at a time
@@ -125,6 +126,7 @@ def test_training_moves_the_kernels_of_wide_networks_less():
     assert found.mean[0] > 0.01
 
 
+@pytest.mark.slow
 def test_a_motion_is_that_of_training_the_network_drawn():
     x, y = X.astype(np.float64), Y.astype(np.float64)
     found = kernel_motion(relu, x, y, (8,), steps=20, learning_rate=0.05, networks=2, key=KEY)

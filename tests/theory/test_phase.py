@@ -84,10 +84,9 @@ def test_tanh_near_the_edge_has_a_correlation_near_one():
     assert found.trainable_depth == 6 * found.correlation_depth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("activation", "w_std", "b_std"),
-    [(nn.Erf(), 2.0, 0.4), pytest.param(nn.Tanh(), 2.0, 0.4, marks=pytest.mark.slow)],
-    ids=["Erf", "Tanh"],
+    ("activation", "w_std", "b_std"), [(nn.Erf(), 2.0, 0.4), (nn.Tanh(), 2.0, 0.4)], ids=["Erf", "Tanh"]
 )
 def test_deep_networks_arrive_at_the_fixed_point(activation, w_std, b_std):
     found = phase(activation, w_std, b_std)
