@@ -79,6 +79,7 @@ def test_both_engines_agree_for_every_activation(activation, dtype):
     check_same(two_layers(activation), inputs(300, 7, dtype))
 
 
+@pytest.mark.slow
 def test_the_nngp_alone_is_the_same_and_defined_through_steps():
     x = inputs(30, 4, np.float32)
     check_same(two_layers(nn.Sign()), x, ntk=False)
@@ -149,6 +150,7 @@ def test_kernels_take_the_engine_they_are_told():
         assert kernel(network, engine="fused") != kernel(network)
 
 
+@pytest.mark.slow
 def test_a_read_only_cache_is_survived(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")

@@ -35,6 +35,7 @@ def test_scikit_learn_finds_nothing_wrong_with_other_settings(estimator, check):
     _run(estimator, check)
 
 
+@pytest.mark.slow
 def test_constructors_accept_anything_and_check_nothing():
     """In a process of its own, since the tests' import hook checks the types of every call."""
     program = (

@@ -29,7 +29,7 @@ def _objective(activation, depth, kernel, criterion="log_marginal_likelihood", a
     ("activation", "depth", "kernel", "criterion", "ard"),
     [
         (Relu(), 1, "ntk", "log_marginal_likelihood", True),
-        (Erf(), 2, "nngp", "leave_one_out", False),
+        pytest.param(Erf(), 2, "nngp", "leave_one_out", False, marks=pytest.mark.slow),
     ],
 )
 def test_the_objective_is_criterion_and_prior_with_their_exact_gradient(

@@ -306,6 +306,7 @@ def test_rectified_monomials_are_exact_on_the_diagonal(degree):
                 assert error <= 1e-13 if i == j else error <= 1e-12
 
 
+@pytest.mark.slow
 def test_tanh_is_right_to_nine_digits_and_positive_where_quadrature_of_degree_25_was_neither():
     x = strategies.hard_inputs(12, 4, 1, kinds=("free", "free", "near", "duplicate"))
     layers = [Dense(8, 1.5, 0.125), ROW["Tanh"], Dense(1)]

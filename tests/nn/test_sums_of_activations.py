@@ -67,9 +67,8 @@ def points(name, count, seed=0):
 QUICK = "a residual block that ends in an activation"
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in NETWORKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_finite_networks_tend_to_both_kernels(name):
     """Means over 300 networks of width 128: five standard errors and 6/width; without means NNGPs err by a third."""
     assert_tend_to_both_kernels(
