@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tests.empirical.models import MODELS, product
 
-from ntkit.empirical import EmpiricalNNGP, EmpiricalNTK, gram
+from ntkit.empirical import EmpiricalNNGP, EmpiricalNTK
+from ntkit.engines import plan
 
 METHODS = ("auto", "layerwise", "jacobian", "products")
 BY_NAME = {model.name: model for model in MODELS}
@@ -57,11 +58,11 @@ def test_too_little_memory_for_one_example_goes_by_products_unless_a_method_was_
 
 def test_a_result_larger_than_the_machine_is_refused_before_anything_is_computed(monkeypatch):
     kernel, x = EmpiricalNTK(linear, np.ones((3, 2))), np.ones((100, 3))
-    monkeypatch.setattr(gram, "physical_memory", lambda: 8 * 100 * 100)
+    monkeypatch.setattr(plan, "physical_memory", lambda: 8 * 100 * 100)
     assert kernel(x).shape == (100, 100)
     with pytest.raises(MemoryError, match=r"100 x 100 points and 2 outputs .* Use fewer points.*NTKOperator"):
         kernel.full(x)
-    monkeypatch.setattr(gram, "physical_memory", lambda: 8 * 100 * 100 - 1)
+    monkeypatch.setattr(plan, "physical_memory", lambda: 8 * 100 * 100 - 1)
     with pytest.raises(MemoryError, match="Use fewer points"):
         kernel(x)
 

@@ -135,6 +135,28 @@ def test_tiles_are_as_few_as_the_memory_allows_and_alike():
     assert cut.rows == 51 and cut.columns == 51
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_blocks_of_the_result_count_as_memory(symmetric):
+    """Of few parameters and many outputs the derivatives are nothing and the blocks of the result everything."""
+    x1, x2 = points(40), None if symmetric else points(30, seed=3)
+
+    def f(w, x):
+        return jnp.tanh(x[:, :1] @ w)
+
+    w = np.random.default_rng(1).normal(size=(1, 7))
+    whole = EmpiricalNTK(f, w)
+    plan = whole.plan(x1, x2, kind="full")
+    result = 40 * (40 if symmetric else 30) * 49 * 8
+    assert plan.whole and plan.bytes >= 2 * result
+    limit = plan.bytes - result
+    tiled = EmpiricalNTK(f, w, memory_limit=limit)
+    cut = tiled.plan(x1, x2, kind="full")
+    assert not cut.whole and cut.bytes <= limit
+    assert 2 * 49 * cut.rows * cut.columns * 8 <= limit
+    np.testing.assert_allclose(tiled.full(x1, x2), whole.full(x1, x2), rtol=tolerance(np.float64, 8))
+    assert tiled.plan(x1, x2).whole
+
+
 def test_of_a_symmetric_kernel_a_tile_of_columns_becomes_the_next_one_of_rows(monkeypatch):
     """Of T tiles there are `T (T + 1) / 2` pairs, and `T - 1` passes less than rows and columns apart would take."""
     params, x = mlp_params(), points(23)
@@ -148,7 +170,7 @@ def test_of_a_symmetric_kernel_a_tile_of_columns_becomes_the_next_one_of_rows(mo
 
     monkeypatch.setattr(gram, "compiled_derivatives", counted)
     for tiles, rows in ((2, 12), (3, 8), (4, 6)):
-        limit = whole.itemsize * (whole.passing * whole.chunk + 2 * rows * whole.kept)
+        limit = whole.itemsize * (whole.passing * whole.chunk + 2 * rows * whole.kept + 2 * rows**2)
         passes.clear()
         result = EmpiricalNTK(mlp, params, method="jacobian", memory_limit=limit)(x)
         np.testing.assert_allclose(result, expected, rtol=tolerance(np.float64, 192), atol=1e-14)
@@ -331,7 +353,8 @@ class TestErrorsSayWhatToDo:
     def test_derivatives_beyond_the_budget(self):
         x = points(2)
         plan = EmpiricalNTK(mlp, mlp_params(), method="layerwise").plan(x)
-        least = plan.itemsize * (2 * plan.kept + plan.passing)  # a tile, and its copy in pieces or a column
+        # A tile, its copy in pieces or a column, and the block of a pair with its parts.
+        least = plan.itemsize * (2 * plan.kept + plan.passing + 2)
         with pytest.raises(
             ValueError, match=rf"memory_limit >= {least} bytes.*got {least - 1}. Raise memory_limit"
         ):

@@ -8,24 +8,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ntkit[torch]'")
 
 from tests.torch import modules  # noqa: E402
+from tests.torch.modules import close, make, points  # noqa: E402
 from torch import nn  # noqa: E402
 
 from ntkit import GaussianProcess, gradient_flow  # noqa: E402
 from ntkit.torch import EmpiricalNTK  # noqa: E402
 from ntkit.torch.network import derivatives, make_problem  # noqa: E402
 from ntkit.torch.probe import probe  # noqa: E402
-
-ROUNDING = 1e-12
-"""Relative to the largest entry: float64 sums of a few hundred products err by some 100 ε = 2e-14."""
-
-
-def points(n, *shape, seed=0, dtype=torch.float64):
-    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def make(build, *arguments):
-    torch.manual_seed(0)
-    return build(*arguments).double().eval()
 
 
 def normed():
@@ -48,10 +37,6 @@ CASES = {
     "folded, position first": (modules.Folded, (False,), (6, 5)),
     "volume": (modules.Volume, (), (6, 5)),
 }
-
-
-def close(found, expected):
-    np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING * float(abs(expected).max()))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -20,7 +20,7 @@ from ntkit.empirical.blocks import (
 from ntkit.empirical.by_outputs import traced_by_outputs
 from ntkit.empirical.by_products import by_products, compiled_by_products
 from ntkit.empirical.plan import Plan
-from ntkit.engines.plan import physical_memory, tracked
+from ntkit.engines.plan import check_result, tracked
 
 
 def concrete_grams(task: Task, plan: Plan, params: Any, masks: Masks, x1: Any, x2: Any) -> list[np.ndarray]:
@@ -29,7 +29,7 @@ def concrete_grams(task: Task, plan: Plan, params: Any, masks: Masks, x1: Any, x
     Raises:
         MemoryError: when the result is larger than the machine's memory.
     """
-    _check_result(plan, task)
+    _check_result(plan)
     if plan.method == "products":
         return [np.array(gram) for gram in compiled_by_products(task, plan.limit, params, masks, x1, x2)]
     if not plan.whole:
@@ -131,13 +131,9 @@ def traced_grams(
     return grams
 
 
-def _check_result(plan: Plan, task: Task) -> None:
-    numbers = plan.n * plan.m * task.contraction.entries(plan.outputs) * len(task.groups)
-    needed = numbers * plan.itemsize
-    available = physical_memory()
-    if available is not None and needed > available:
-        raise MemoryError(
-            f"A tangent kernel of {plan.n} x {plan.m} points and {plan.outputs} outputs needs "
-            f"{needed / 2**30:.1f} GiB, got a machine with {available / 2**30:.1f} GiB. "
-            "Use fewer points, the traced kernel, float32 inputs, or NTKOperator, which never forms it."
-        )
+def _check_result(plan: Plan) -> None:
+    check_result(
+        f"A tangent kernel of {plan.n} x {plan.m} points and {plan.outputs} outputs",
+        plan.n * plan.m * plan.entries * plan.itemsize,
+        "Use fewer points, the traced kernel, float32 inputs, or NTKOperator, which never forms it.",
+    )

@@ -62,7 +62,7 @@ class EmpiricalNTK(FunctionKernel):
             patterns ("*lora*") of paths; a function of a path; or booleans in the shape of `params`.
         method: "layerwise", "jacobian" (rows for every parameter), "products" (no derivative is kept: products with the
             Jacobian and its transpose), or "auto": layer by layer where a form is found and fits the memory.
-        memory_limit: bytes that derivatives may take (default 1 GiB).
+        memory_limit: bytes that derivatives, and what the result is put together from, may take (default 1 GiB).
 
     >>> import numpy as np
     >>> EmpiricalNTK(lambda w, x: x @ w, np.zeros((2, 1)))(np.array([[1.0, 2.0], [0.0, 3.0]]))
@@ -181,7 +181,8 @@ class EmpiricalNTK(FunctionKernel):
         n, m = as_example_pair("EmpiricalNTK", x1, x2)
         with self._setting(x1, x2) as (params, left, known, concrete, numpy):
             right = None if x2 is None else to_jax(x2)
-            plan = self._plan(known, n, m, contraction, symmetric=x2 is None)
+            kernels = 1 if labels is None else len(set(labels.values()))
+            plan = self._plan(known, n, m, contraction, symmetric=x2 is None, kernels=kernels)
             parts = (self._task(plan, contraction, labels), plan, params, self._masks(), left, right)
             if not concrete:
                 return traced_grams(*parts)
@@ -222,8 +223,10 @@ class EmpiricalNTK(FunctionKernel):
             self._seen[key] = known
         return self._seen[key]
 
-    def _plan(self, known: Study, n: int, m: int, contraction: Contraction, *, symmetric: bool) -> Plan:
-        key = (known, n, m, contraction, symmetric)
+    def _plan(
+        self, known: Study, n: int, m: int, contraction: Contraction, *, symmetric: bool, kernels: int = 1
+    ) -> Plan:
+        key = (known, n, m, contraction, symmetric, kernels)
         if key not in self._seen:
             self._seen[key] = make_plan(
                 "EmpiricalNTK",
@@ -235,6 +238,7 @@ class EmpiricalNTK(FunctionKernel):
                 symmetric=symmetric,
                 method=self.method,
                 memory_limit=int(self.memory_limit),
+                kernels=kernels,
             )
         return self._seen[key]
 

@@ -13,6 +13,7 @@ from ntkit.empirical.function import one_example
 from ntkit.empirical.program import trace
 from ntkit.empirical.selection import Chosen, names_of
 from ntkit.empirical.structure import Lookup, Structure, Use, find_structure
+from ntkit.engines.plan import side_of_two_tiles
 from ntkit.numerics.dtypes import is_concrete
 
 Method = Literal["layerwise", "jacobian", "products"]
@@ -23,6 +24,10 @@ CHUNK_BYTES = 3 * 2**23
 
 OUTPUTS_BYTES = 3 * 2**20
 """What the cotangents of outputs that are taken at once may take: they should not leave the cache of a core or two."""
+
+
+BLOCKS = 2
+"""How many times the block of two tiles is there, beside the result that it is written to: itself and its parts."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Plan:
         method: "layerwise", "jacobian" or "products".
         n, m: numbers of points; symmetric: whether they are the same.
         outputs: number of outputs k.
+        entries: numbers of the result for each pair of points.
         leaves: one plan per leaf of the parameters that is differentiated, by number of the leaf.
         itemsize: bytes of a number.
         passing: numbers that pass per example while its derivatives are computed; of all examples where outputs are
@@ -61,7 +67,7 @@ class Plan:
         chunk: examples whose derivatives are computed together.
         rows, columns: examples whose derivatives are kept at a time.
         outputs_at_once: outputs whose derivatives are held together when all examples are; None for all of them.
-        limit: bytes that derivatives may take.
+        limit: bytes that derivatives, and what the result is put together from, may take.
     """
 
     method: Method
@@ -69,6 +75,7 @@ class Plan:
     m: int
     symmetric: bool
     outputs: int
+    entries: int
     leaves: tuple[tuple[int, LeafPlan], ...]
     itemsize: int
     passing: int
@@ -106,11 +113,12 @@ class Plan:
         if self.outputs_at_once is not None:
             return self.itemsize * self.passing
         beside = self.copied * self.rows if self.symmetric and self.whole else self.kept * self.columns
-        return self.itemsize * (self.kept * self.rows + beside + self.passing * self.chunk)
+        block = BLOCKS * self.entries * self.rows * self.columns
+        return self.itemsize * (self.kept * self.rows + beside + self.passing * self.chunk + block)
 
     def together(self, examples: int) -> int:
         """How many of so many examples are best evaluated together."""
-        spare = self.limit - 2 * self.itemsize * self.kept
+        spare = self.limit - self.itemsize * (2 * self.kept + BLOCKS * self.entries)
         return _divisor(examples, min(CHUNK_BYTES, spare) // (self.itemsize * self.passing))
 
     def groups(self, labels: dict[int, str] | None) -> tuple[tuple[tuple[int, Form], ...], ...]:
@@ -194,12 +202,14 @@ def make_plan(
     symmetric: bool,
     method: str,
     memory_limit: int,
+    kernels: int = 1,
 ) -> Plan:
     """Choose the cheapest form for each leaf and tiles that fit the memory.
 
     For a leaf whose gradient is a sum over S positions of outer products of I and J numbers, in B groups, "pairs" costs
     `B S² (I + q J)` multiply-adds for each pair of examples, q the pairs of outputs visited, and "gradients" `q B I J`
-    for each pair and `k B S I J` for each example.
+    for each pair and `k B S I J` for each example. `kernels` is how many are wanted at once, one for each block of
+    parameters.
 
     Raises:
         ValueError: when the derivatives of one point do not fit `memory_limit`.
@@ -225,7 +235,8 @@ def make_plan(
     if not whole:
         plans = _with_shifts(plans, known.structure, chosen)
     kept, itemsize = sum(plan.kept for _, plan in plans), known.itemsize
-    least = itemsize * (2 * kept + passing)
+    entries = kernels * contraction.entries(known.outputs)
+    least = itemsize * (2 * kept + passing + BLOCKS * entries)
     settled: Method = "layerwise" if any(plan.form != "rows" for _, plan in plans) else "jacobian"
     plan = Plan(
         settled,
@@ -233,6 +244,7 @@ def make_plan(
         m,
         symmetric,
         known.outputs,
+        entries,
         tuple(plans),
         itemsize,
         passing,
@@ -257,7 +269,7 @@ def make_plan(
     whole_plan = replace(plan, chunk=chunk)
     if whole_plan.bytes <= memory_limit:
         return whole_plan
-    room = (memory_limit // itemsize - passing * chunk) // max(kept, 1)
+    room = 2 * side_of_two_tiles(memory_limit // itemsize - passing * chunk, kept, BLOCKS * entries)
     if symmetric:
         rows = _balanced(chunk, n, _multiple(chunk, min(n, room // 2)))
         return replace(plan, chunk=chunk, rows=rows, columns=rows)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
+from math import sqrt
 
 import numpy as np
 from rich.console import Console
@@ -63,12 +64,9 @@ def make_plan(rows: int, columns: int, symmetric: bool, result_bytes: int, tile:
     Raises:
         MemoryError: when the result is larger than the machine's memory.
     """
-    available = physical_memory()
-    if available is not None and result_bytes > available:
-        raise MemoryError(
-            f"A kernel between {rows} and {columns} points needs {result_bytes / 2**30:.1f} GiB, "
-            f"got a machine with {available / 2**30:.1f} GiB. Use fewer points, or float32."
-        )
+    check_result(
+        f"A kernel between {rows} and {columns} points", result_bytes, "Use fewer points, or float32."
+    )
     return Plan(rows, columns, symmetric, tile, threads=usable_cores())
 
 
@@ -104,6 +102,27 @@ def run(plan: Plan, compute: Callable[[slice, slice], None], description: str) -
         finally:
             for future in pending:
                 future.cancel()
+
+
+def side_of_two_tiles(room: int, kept: int, pair: int) -> int:
+    """How many examples r each of two tiles may hold, when `kept` is for each and `pair` > 0 for each pair of them.
+
+    The largest r with `2 kept r + pair r² <= room`; of 2 r examples in all, no other two tiles have more pairs.
+    """
+    return int((sqrt(kept**2 + pair * max(room, 0)) - kept) / pair)
+
+
+def check_result(kernel: str, needed: int, remedy: str) -> None:
+    """Say at once that a result does not fit the machine.
+
+    Raises:
+        MemoryError: when `needed` bytes are more than the machine's memory.
+    """
+    available = physical_memory()
+    if available is not None and needed > available:
+        raise MemoryError(
+            f"{kernel} needs {needed / 2**30:.1f} GiB, got a machine with {available / 2**30:.1f} GiB. {remedy}"
+        )
 
 
 def tracked(items: Iterable, total: int, description: str) -> Iterator:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
+from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 
-from ntkit.engines.plan import tracked
+from ntkit.engines.plan import check_result, tracked
 from ntkit.torch.factors import Factor, Form, Memory
 from ntkit.torch.features import tile_factors
 from ntkit.torch.inputs import Batch
@@ -33,10 +35,14 @@ class Evaluation:
         k, plan = self.structure.outputs, self.plan
         template = next(iter(self.problem.network.chosen.values())).detach()
         groups = {line.name: group(line.name) for line in plan.lines}
-        result = {
-            name: template.new_empty(len(first), len(columns), *_trailing(form, k))
-            for name in dict.fromkeys(groups.values())
-        }
+        wanted, shape = dict.fromkeys(groups.values()), (len(first), len(columns), *_trailing(form, k))
+        if not template.is_cuda:
+            check_result(
+                f"A tangent kernel of {len(first)} x {len(columns)} points and {k} outputs",
+                len(wanted) * prod(shape) * template.element_size(),
+                "Use fewer points, fewer outputs, the traced kernel, or float32.",
+            )
+        result = {name: template.new_empty(shape) for name in wanted}
         tiles = _tiles(len(first), len(columns), plan.tile, second is None)
         memory = Memory()
         held: tuple[int | None, Factors] = (None, {})
@@ -53,10 +59,11 @@ class Evaluation:
             for name, block in blocks.items():
                 # Of a block against itself one triangle decides, so that rounding cannot make it unsymmetric.
                 block = _shaped(block.triu() + block.triu(1).mT if own else block, form, k)
+                _check(self.problem.network.who, block, rows.start, others.start)
                 result[name][rows, others] = block
                 if second is None and not own:
                     result[name][others, rows] = _turned(block)
-        return {name: _checked(self.problem.network.who, gram) for name, gram in result.items()}
+        return result
 
     def squares(self) -> torch.Tensor:
         """`Σ_o Σ_p J_op²` for every example, shape (n,)."""
@@ -66,7 +73,9 @@ class Evaluation:
             factors = self._factors(part)
             with torch.no_grad():
                 found.append(torch.stack([factor.squares() for factor in factors.values()]).sum(0))
-        return _checked(self.problem.network.who, torch.cat(found))
+        squares = torch.cat(found)
+        _check(self.problem.network.who, squares, 0)
+        return squares
 
     def _factors(self, batch: Batch) -> Factors:
         return tile_factors(self.problem.network, self.structure, self.plan, batch)
@@ -132,13 +141,13 @@ def _turned(block: torch.Tensor) -> torch.Tensor:
     return block.mT if block.ndim == 4 else block
 
 
-def _checked(who: str, result: torch.Tensor) -> torch.Tensor:
-    """Raise where a derivative was not finite, and say at which entry."""
-    finite = torch.isfinite(result)
+def _check(who: str, block: torch.Tensor, *begins: int) -> None:
+    """Raise where a derivative was not finite, and say at which entry of the kernel."""
+    finite = torch.isfinite(block)
     if not bool(finite.all()):
         where = [int(index) for index in torch.nonzero(~finite)[0]]
+        entry = [index + begin for index, begin in zip_longest(where, begins, fillvalue=0)]
         raise ValueError(
-            f"{who} needs a module with finite derivatives, got {float(result[tuple(where)])} at entry {where} of the "
+            f"{who} needs a module with finite derivatives, got {float(block[tuple(where)])} at entry {entry} of the "
             "kernel. Look at the module and its gradient at these points; float64 inputs widen the range."
         )
-    return result

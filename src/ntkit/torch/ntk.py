@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -48,6 +48,7 @@ class EmpiricalNTK(FunctionKernel):
     Raises:
         ValueError: when called on a module in training mode whose examples mix, or when one example exceeds
             `memory_limit`.
+        MemoryError: when the result is larger than the machine's memory.
 
     >>> import torch
     >>> linear = torch.nn.Linear(2, 1, bias=False)
@@ -112,10 +113,17 @@ class EmpiricalNTK(FunctionKernel):
             found = self._evaluation(x, None, "traced")
             return found.problem.first.answer(found.squares() / found.structure.outputs)
 
-    def plan(self, x: Inputs, x2: Inputs | None = None, form: Form = "traced") -> Plan:
+    def plan(
+        self,
+        x1: Inputs,
+        x2: Inputs | None = None,
+        *,
+        kind: Literal["traced", "per_output", "full"] = "traced",
+    ) -> Plan:
         """Which parameter is contracted how, what that costs and how examples are tiled; print it."""
+        forms: dict[str, Form] = {"traced": "traced", "per_output": "outputs", "full": "full"}
         with derivatives(self.module):
-            return self._evaluation(x, x2, form).plan
+            return self._evaluation(x1, x2, forms[kind]).plan
 
     def jacobian_vector_product(self, x: Inputs, tangent: dict[str, torch.Tensor]) -> Any:
         """`J(x) v`, shape (n, k), for a change of each parameter by name."""

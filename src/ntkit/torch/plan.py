@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ntkit.engines.plan import side_of_two_tiles
 from ntkit.torch.factors import FULL, NARROW, SLAB, Form
 from ntkit.torch.network import Network
 from ntkit.torch.probe import Site, Structure
@@ -28,6 +29,10 @@ BLOCK_BYTES = 1 << 26
 
 SWEEP = 1 << 21
 """Numbers at the taps of a block, on a processor: one output after another where there are as many."""
+
+
+BLOCKS = 4
+"""How many times the block of two tiles is there, beside the result that it is written to: itself and its triangles."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,8 @@ def make_plan(
     inputs = sum(site.positions * site.inputs for sites in structure.sites.values() for site in sites)
     single = size * (4 * structure.activations + inputs)
     single += 2 * sum(line.bytes for line in lines if line.method == "jacobian")
-    needed = single + 2 * kept
+    pair = BLOCKS * size * gram_shape(form, 1, 1, k).numel()
+    needed = single + 2 * kept + pair
     if needed > memory_limit:
         dearest = max(lines, key=lambda line: line.bytes)
         raise ValueError(
@@ -122,7 +128,7 @@ def make_plan(
     block = max(
         1, min(n + m, BLOCK_BYTES // max(1, passing) if together else numbers, room // (2 * max(1, passing)))
     )
-    tile = int(max(1, min(max(n, m), (room - block * passing) // max(1, 2 * kept))))
+    tile = max(1, min(max(n, m), side_of_two_tiles(room - block * passing, kept, pair)))
     block = -(-tile // -(-tile // min(block, tile)))  # as many blocks, but alike
     return Plan(tuple(lines), k, tile, int(block), together)
 
