@@ -100,7 +100,7 @@ def test_pieces_of_examples_leave_an_exactly_symmetric_kernel(kind):
     [
         pytest.param(1, marks=pytest.mark.slow),
         8,
-        40,
+        pytest.param(40, marks=pytest.mark.slow),
         pytest.param(10**6, marks=pytest.mark.slow),
     ],
     ids=lambda numbers: f"parts of {numbers}",

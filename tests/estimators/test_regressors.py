@@ -120,6 +120,7 @@ def test_diabetes_is_predicted_better_than_by_the_mean(diabetes, estimator):
     assert _rmse(estimator.fit(x, y), x_test, y_test) < 0.85 * baseline
 
 
+@pytest.mark.slow
 def test_selection_chooses_the_network_and_the_noise():
     x, y = _small(points=40)
     regressor = NNGPRegressor(depth=(0, 1), select=True, ard=True, time_limit=np.inf).fit(x, y[:, 0])

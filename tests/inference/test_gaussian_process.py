@@ -136,6 +136,8 @@ def test_the_evidence_and_its_gradient_are_right_to_twelve_digits():
     assert ours == pytest.approx(slopes, rel=1e-11)
 
 
+# What it is of an objective of selection is seen by every run, in test_search.py.
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [NNGP, NTK])
 def test_the_evidence_is_differentiable_in_the_network(make):
     def process(first, bias, last, noise):

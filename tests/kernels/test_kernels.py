@@ -93,7 +93,7 @@ def test_a_matrix_beyond_the_machine_is_refused_before_any_work(monkeypatch):
         NTK(NETWORK)(X)
 
 
-@pytest.mark.parametrize("library", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("library", [np.asarray, pytest.param(jnp.asarray, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kernel", [NTK(NETWORK), NNGP(NETWORK), RBF()], ids=["ntk", "nngp", "rbf"])
 def test_kernels_of_numbers_are_numbers_inside_a_traced_function(kernel, library):
     x = library(X.astype(np.float32))

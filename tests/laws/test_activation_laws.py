@@ -95,7 +95,8 @@ def test_means_are_the_expectations_of_the_finite_activation(activation):
         assert np.isfinite(np.asarray(activation.mean(jnp.zeros(1)))).all()
 
 
-@pytest.mark.parametrize("activation", some_slow(CLOSED, KIN), ids=named(CLOSED))
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", CLOSED, ids=named(CLOSED))
 def test_closed_forms_agree_with_the_expansion_of_the_same_function(activation):
     """Two derivations of one number: the tail bound of the expansion is the tolerance."""
     expansion = nn.Elementwise(activation, degree=512)
@@ -109,6 +110,7 @@ def test_closed_forms_agree_with_the_expansion_of_the_same_function(activation):
     assert np.asarray(error).max() <= float(bound) + floor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ALL, ids=named(ALL))
 def test_second_moments_are_the_dual_at_full_correlation(activation):
     activation = fixed(activation)

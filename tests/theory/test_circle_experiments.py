@@ -44,6 +44,7 @@ def test_the_first_kernels_are_those_of_the_networks_drawn(kernels):
     np.testing.assert_allclose(kernels.before[1, 2], expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_the_limit_is_the_infinite_kernel(kernels):
     expected = NTK(relu_network(8))(X0, on_circle(kernels.angles))[0]
     np.testing.assert_allclose(kernels.limit, expected, rtol=1e-13)
@@ -54,6 +55,7 @@ def test_the_limit_is_the_infinite_kernel(kernels):
     assert off < 4 * kernels.spread[1] / 6**0.5
 
 
+@pytest.mark.slow
 def test_wide_networks_agree_on_the_kernel_and_move_it_less(kernels):
     assert kernels.spread[1] < kernels.spread[0] / 1.5
     assert kernels.motion[1] < kernels.motion[0] / 1.5

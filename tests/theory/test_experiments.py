@@ -89,6 +89,7 @@ def test_the_batches_in_which_networks_are_drawn_do_not_matter(monkeypatch):
     assert len(np.unique(whole.outputs)) == 100
 
 
+@pytest.mark.slow
 def test_the_tangent_kernel_fluctuates_like_the_inverse_root_of_the_width():
     found = kernel_fluctuation(relu, X, (16, 256), networks=80, key=KEY)
     decay = found.decay()

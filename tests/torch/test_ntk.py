@@ -85,7 +85,7 @@ def test_the_contraction_chosen_does_not_change_the_result(case, monkeypatch):
     ("method", "symmetric"),
     [
         ("auto", True),
-        ("auto", False),
+        pytest.param("auto", False, marks=pytest.mark.slow),
         pytest.param("jacobian", True, marks=pytest.mark.slow),
         ("jacobian", False),
     ],
