@@ -157,10 +157,16 @@ def _peak(reset: bool = False) -> int:
 
 
 def ask(process: subprocess.Popen, case: dict) -> dict:
+    """What a worker measured; nothing where its library failed at the case, with which its process ended."""
+    if process.poll() is not None:
+        return {}
     process.stdin.write(json.dumps(case) + "\n")
     process.stdin.flush()
     line = process.stdout.readline()
-    return json.loads(line) if line else {}
+    if not line:
+        process.wait()
+        return {}
+    return json.loads(line)
 
 
 def main() -> None:
