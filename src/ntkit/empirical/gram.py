@@ -29,7 +29,11 @@ def concrete_grams(task: Task, plan: Plan, params: Any, masks: Masks, x1: Any, x
     Raises:
         MemoryError: when the result is larger than the machine's memory.
     """
-    _check_result(plan)
+    check_result(
+        f"A tangent kernel of {plan.n} x {plan.m} points and {plan.outputs} outputs",
+        plan.n * plan.m * plan.entries * plan.itemsize,
+        "Use fewer points, the traced kernel, float32 inputs, or NTKOperator, which never forms it.",
+    )
     if plan.method == "products":
         return [np.array(gram) for gram in compiled_by_products(task, plan.limit, params, masks, x1, x2)]
     if not plan.whole:
@@ -129,11 +133,3 @@ def traced_grams(
     if x2 is None:
         return tuple((gram + gram.transpose(task.contraction.axes)) / 2 for gram in grams)
     return grams
-
-
-def _check_result(plan: Plan) -> None:
-    check_result(
-        f"A tangent kernel of {plan.n} x {plan.m} points and {plan.outputs} outputs",
-        plan.n * plan.m * plan.entries * plan.itemsize,
-        "Use fewer points, the traced kernel, float32 inputs, or NTKOperator, which never forms it.",
-    )

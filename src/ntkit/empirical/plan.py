@@ -116,10 +116,16 @@ class Plan:
         block = BLOCKS * self.entries * self.rows * self.columns
         return self.itemsize * (self.kept * self.rows + beside + self.passing * self.chunk + block)
 
+    @property
+    def least(self) -> int:
+        """Memory for the derivatives of one example at a time, kept for one row and one column."""
+        return self.itemsize * (2 * self.kept + self.passing + BLOCKS * self.entries)
+
     def together(self, examples: int) -> int:
         """How many of so many examples are best evaluated together."""
-        spare = self.limit - self.itemsize * (2 * self.kept + BLOCKS * self.entries)
-        return _divisor(examples, min(CHUNK_BYTES, spare) // (self.itemsize * self.passing))
+        an_example = self.itemsize * self.passing
+        spare = self.limit - self.least + an_example
+        return _divisor(examples, min(CHUNK_BYTES, spare) // an_example)
 
     def groups(self, labels: dict[int, str] | None) -> tuple[tuple[tuple[int, Form], ...], ...]:
         """Leaf numbers and forms, in one group or by label: what compiled code depends on."""
@@ -234,9 +240,6 @@ def make_plan(
         plans.append((number, plan))
     if not whole:
         plans = _with_shifts(plans, known.structure, chosen)
-    kept, itemsize = sum(plan.kept for _, plan in plans), known.itemsize
-    entries = kernels * contraction.entries(known.outputs)
-    least = itemsize * (2 * kept + passing + BLOCKS * entries)
     settled: Method = "layerwise" if any(plan.form != "rows" for _, plan in plans) else "jacobian"
     plan = Plan(
         settled,
@@ -244,9 +247,9 @@ def make_plan(
         m,
         symmetric,
         known.outputs,
-        entries,
+        kernels * contraction.entries(known.outputs),
         tuple(plans),
-        itemsize,
+        known.itemsize,
         passing,
         chunk=1,
         rows=n,
@@ -254,13 +257,13 @@ def make_plan(
         outputs_at_once=None,
         limit=memory_limit,
     )
-    if method == "products" or (method == "auto" and least > memory_limit):
+    if method == "products" or (method == "auto" and plan.least > memory_limit):
         return replace(plan, method="products")
-    if least > memory_limit:
+    if plan.least > memory_limit:
         raise ValueError(
-            f"{who} needs memory_limit >= {least} bytes for the derivatives of one point ({known.outputs} outputs, "
-            f"{sum(map(prod, known.shapes))} parameters), got {memory_limit}. Raise memory_limit, use float32 inputs, "
-            'a function with fewer outputs, or method="products".'
+            f"{who} needs memory_limit >= {plan.least} bytes for the derivatives of one point "
+            f"({known.outputs} outputs, {sum(map(prod, known.shapes))} parameters), got {memory_limit}. "
+            'Raise memory_limit, use float32 inputs, a function with fewer outputs, or method="products".'
         )
     few = _few_outputs_at_once(plan, known) if contraction.sums_outputs else plan
     if few.outputs_at_once is not None and few.bytes <= memory_limit:
@@ -269,7 +272,9 @@ def make_plan(
     whole_plan = replace(plan, chunk=chunk)
     if whole_plan.bytes <= memory_limit:
         return whole_plan
-    room = 2 * side_of_two_tiles(memory_limit // itemsize - passing * chunk, kept, BLOCKS * entries)
+    room = 2 * side_of_two_tiles(
+        memory_limit // plan.itemsize - passing * chunk, plan.kept, BLOCKS * plan.entries
+    )
     if symmetric:
         rows = _balanced(chunk, n, _multiple(chunk, min(n, room // 2)))
         return replace(plan, chunk=chunk, rows=rows, columns=rows)

@@ -35,14 +35,14 @@ class Evaluation:
         k, plan = self.structure.outputs, self.plan
         template = next(iter(self.problem.network.chosen.values())).detach()
         groups = {line.name: group(line.name) for line in plan.lines}
-        wanted, shape = dict.fromkeys(groups.values()), (len(first), len(columns), *_trailing(form, k))
+        wanted, whole = dict.fromkeys(groups.values()), (len(first), len(columns), *_trailing(form, k))
         if not template.is_cuda:
             check_result(
                 f"A tangent kernel of {len(first)} x {len(columns)} points and {k} outputs",
-                len(wanted) * prod(shape) * template.element_size(),
+                len(wanted) * prod(whole) * template.element_size(),
                 "Use fewer points, fewer outputs, the traced kernel, or float32.",
             )
-        result = {name: template.new_empty(shape) for name in wanted}
+        result = {name: template.new_empty(whole) for name in wanted}
         tiles = _tiles(len(first), len(columns), plan.tile, second is None)
         memory = Memory()
         held: tuple[int | None, Factors] = (None, {})
@@ -74,7 +74,7 @@ class Evaluation:
             with torch.no_grad():
                 found.append(torch.stack([factor.squares() for factor in factors.values()]).sum(0))
         squares = torch.cat(found)
-        _check(self.problem.network.who, squares, 0)
+        _check(self.problem.network.who, squares)
         return squares
 
     def _factors(self, batch: Batch) -> Factors:
@@ -124,12 +124,12 @@ def _tiles(n: int, m: int, size: int, symmetric: bool) -> list[tuple[slice, slic
 
 
 def _trailing(form: Form, k: int) -> tuple[int, ...]:
-    return {"traced": (), "outputs": (k,), "full": (k, k)}[form]
+    return {"traced": (), "per_output": (k,), "full": (k, k)}[form]
 
 
 def _shaped(block: torch.Tensor, form: Form, k: int) -> torch.Tensor:
     """Examples first: (n, m), (n, m, k) or (n, m, k, k)."""
-    if form == "outputs":
+    if form == "per_output":
         return block.permute(1, 2, 0)
     if form == "full":
         return block.unflatten(1, (k, -1)).unflatten(0, (k, -1)).permute(1, 3, 0, 2)
@@ -142,7 +142,7 @@ def _turned(block: torch.Tensor) -> torch.Tensor:
 
 
 def _check(who: str, block: torch.Tensor, *begins: int) -> None:
-    """Raise where a derivative was not finite, and say at which entry of the kernel."""
+    """Raise where a derivative was not finite, and say at which entry of the kernel, whose block begins there."""
     finite = torch.isfinite(block)
     if not bool(finite.all()):
         where = [int(index) for index in torch.nonzero(~finite)[0]]

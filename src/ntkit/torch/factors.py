@@ -1,6 +1,6 @@
 """The gradients of one parameter for a tile of examples, whole or as a sum of outer products, and their contractions.
 
-A contraction adds into a matrix: "traced" (n, m), "outputs" (k, n, m), "full" (k n, k m), not divided by k. Outputs
+A contraction adds into a matrix: "traced" (n, m), "per_output" (k, n, m), "full" (k n, k m), not divided by k. Outputs
 come first everywhere, as derivatives arise, so that nothing has to be permuted.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-Form = Literal["traced", "outputs", "full"]
+Form = Literal["traced", "per_output", "full"]
 
 SLAB = 1_000_000
 """Numbers in one temporary of a contraction: 4 MB in float32, small enough to stay near the processor.
@@ -97,7 +97,7 @@ class Outer(Factor):
                 part = slice(start, start + width)
                 rows = left.form(outputs, part)
                 columns = rows if other is self else right.form(outputs, part)
-                rows.add(form, out[outputs] if form == "outputs" else out, columns, memory)
+                rows.add(form, out[outputs] if form == "per_output" else out, columns, memory)
 
     def _add_pairs(self, form: Form, out: torch.Tensor, other: "Outer") -> None:
         if form == "full":
@@ -105,7 +105,7 @@ class Outer(Factor):
             return
         k, n, s, b = self.cotangents.shape
         m = other.cotangents.shape[1]
-        entries = m * s * s * (k if form == "outputs" else 1)
+        entries = m * s * s * (k if form == "per_output" else 1)
         for rows, columns in _strips(n, m, other is self, s, max(1, SLAB // entries)):
             left, right = self.cotangents[:, rows], other.cotangents[:, columns]
             inner = _gram(self.inputs[rows], other.inputs[columns], left.dtype)

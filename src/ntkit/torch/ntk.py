@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -93,7 +93,7 @@ class EmpiricalNTK(FunctionKernel):
 
     def per_output(self, x1: Inputs, x2: Inputs | None = None) -> Any:
         """The diagonal of `full` over outputs, shape (n, m, k): the kernel of each output alone."""
-        return self._blocks(x1, x2, "outputs", _everything)[None]
+        return self._blocks(x1, x2, "per_output", _everything)[None]
 
     def blocks(
         self, x1: Inputs, x2: Inputs | None = None, by: Callable[[str], Any] | None = None
@@ -118,12 +118,11 @@ class EmpiricalNTK(FunctionKernel):
         x1: Inputs,
         x2: Inputs | None = None,
         *,
-        kind: Literal["traced", "per_output", "full"] = "traced",
+        kind: Form = "traced",
     ) -> Plan:
         """Which parameter is contracted how, what that costs and how examples are tiled; print it."""
-        forms: dict[str, Form] = {"traced": "traced", "per_output": "outputs", "full": "full"}
         with derivatives(self.module):
-            return self._evaluation(x1, x2, forms[kind]).plan
+            return self._evaluation(x1, x2, kind).plan
 
     def jacobian_vector_product(self, x: Inputs, tangent: dict[str, torch.Tensor]) -> Any:
         """`J(x) v`, shape (n, k), for a change of each parameter by name."""

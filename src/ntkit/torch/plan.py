@@ -183,4 +183,4 @@ def _products(n: int, m: int, symmetric: bool, each: int) -> int:
 
 def gram_shape(form: Form, n: int, m: int, k: int) -> torch.Size:
     """The shape of the matrix that contractions add into."""
-    return torch.Size({"traced": (n, m), "outputs": (k, n, m), "full": (k * n, k * m)}[form])
+    return torch.Size({"traced": (n, m), "per_output": (k, n, m), "full": (k * n, k * m)}[form])
